@@ -1,0 +1,114 @@
+"""The limits: what is in force, and the form that edits one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.forms import ModelForm
+from django.http import HttpRequest
+
+from ..models import RateLimit
+from ..validators import METHODS, split_lines
+from .base import PublishedAdmin
+
+
+class RateLimitForm(ModelForm):  # type: ignore[type-arg]
+    start_afresh = forms.BooleanField(
+        required=False,
+        help_text="Forget what has been counted so far: everyone begins with a full quota.",
+    )
+
+    class Meta:
+        model = RateLimit
+        fields = "__all__"  # noqa: DJ007  (the admin's fieldsets name them)
+
+    def save(self, commit: bool = True) -> RateLimit:
+        if self.cleaned_data.get("start_afresh"):
+            self.instance.epoch += 1
+        return super().save(commit)  # type: ignore[no-any-return]
+
+    def clean_methods(self) -> str:
+        chosen = split_lines(self.cleaned_data["methods"].upper())
+        return ",".join(method for method in METHODS if method in chosen)
+
+
+@admin.register(RateLimit)
+class RateLimitAdmin(PublishedAdmin):
+    form = RateLimitForm
+    list_display = ("name", "covers", "rate", "algorithm", "mode", "updated_at")
+    list_filter = ("mode", "algorithm", "counted_by", "path_kind")
+    search_fields = ("name", "path", "host", "message")
+    filter_horizontal = ("groups",)
+    actions = ("enforce", "shadow", "switch_off")
+    list_filter_submit = False
+    warn_unsaved_form = True
+    fieldsets = (
+        (None, {"fields": ("name", "mode")}),
+        ("Which requests", {"fields": (("path_kind", "path"), ("methods", "host"))}),
+        (
+            "Who",
+            {
+                "fields": (
+                    ("audience", "counted_by"),
+                    "groups",
+                    ("networks", "networks_excluded"),
+                )
+            },
+        ),
+        (
+            "How much",
+            {
+                "fields": (
+                    "algorithm",
+                    ("quota", "window_amount", "window_unit"),
+                    ("burst", "cost"),
+                    "start_afresh",
+                )
+            },
+        ),
+        (
+            "What happens",
+            {"fields": ("message", "on_failure", ("active_from", "active_until"))},
+        ),
+    )
+
+    @admin.display(description="covers", ordering="path")
+    def covers(self, limit: RateLimit) -> str:
+        return limit.coverage()
+
+    @admin.display(description="rate", ordering="quota")
+    def rate(self, limit: RateLimit) -> str:
+        return limit.rate_text()
+
+    @admin.action(description="Enforce selected limits", permissions=["change"])
+    def enforce(self, request: HttpRequest, queryset: QuerySet[RateLimit]) -> None:
+        self._set_mode(request, queryset, RateLimit.Mode.ENFORCE)
+
+    @admin.action(description="Shadow selected limits: count, never block", permissions=["change"])
+    def shadow(self, request: HttpRequest, queryset: QuerySet[RateLimit]) -> None:
+        self._set_mode(request, queryset, RateLimit.Mode.SHADOW)
+
+    @admin.action(description="Switch selected limits off", permissions=["change"])
+    def switch_off(self, request: HttpRequest, queryset: QuerySet[RateLimit]) -> None:
+        self._set_mode(request, queryset, RateLimit.Mode.OFF)
+
+    def _set_mode(
+        self, request: HttpRequest, queryset: QuerySet[RateLimit], mode: RateLimit.Mode
+    ) -> None:
+        """Saved one by one: each change belongs in the history and the audit log."""
+        changed = [limit for limit in queryset if limit.mode != mode]
+        for limit in changed:
+            limit.mode = mode
+            limit.save()
+            self.log_change(request, limit, f"Mode set to {mode.value}.")
+        self.message_user(request, f"{len(changed)} of {len(queryset)} changed to {mode.value}.")
+
+    def get_form(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
+        # A limit that is new has counted nothing: there is nothing to forget.
+        form = super().get_form(request, obj, **kwargs)
+        if obj is None and "start_afresh" in form.base_fields:
+            form.base_fields["start_afresh"].widget = forms.HiddenInput()
+        return form

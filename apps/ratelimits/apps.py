@@ -1,0 +1,13 @@
+"""The app; signals are connected here and nowhere else, and nothing touches the database."""
+
+from django.apps import AppConfig
+
+
+class RatelimitsConfig(AppConfig):
+    name = __name__.rpartition(".")[0]
+    label = "ratelimits"
+    verbose_name = "Rate limits"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from . import checks, receivers  # noqa: F401  (registered by being imported)

@@ -1,0 +1,32 @@
+"""The app's one setting, ``IOTA_RATELIMITS``: a RateLimitConfig (``iota/config.py`` makes it)."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, IPv6Network
+from typing import Protocol, cast
+
+from django.conf import settings
+
+from .storage.limiter import Config
+
+
+class RateLimitConfig(Config, Protocol):
+    """All that the app reads of its configuration."""
+
+    @property
+    def disabled(self) -> bool: ...
+    @property
+    def ruleset_poll_ms(self) -> int: ...
+    @property
+    def trusted_proxies(self) -> tuple[IPv4Network | IPv6Network, ...]: ...
+    @property
+    def ipv6_prefix(self) -> int: ...
+    @property
+    def exempt_paths(self) -> tuple[str, ...]: ...
+    @property
+    def exempt_preflight(self) -> bool: ...
+
+
+def current() -> RateLimitConfig:
+    """Read at call time, so that tests can override it."""
+    return cast(RateLimitConfig, settings.IOTA_RATELIMITS)

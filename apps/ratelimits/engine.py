@@ -1,0 +1,220 @@
+"""Joins ruleset and storage: holds the version in force, and checks requests against it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from dataclasses import dataclass, replace
+from functools import cache
+
+from django.db import DatabaseError, connections
+
+from . import conf, ruleset
+from .models import RulesetVersion, with_quota
+from .policy.algorithms import Standing
+from .policy.client_ip import in_networks
+from .policy.decision import ALLOWED, Decision, Verdict, decide_all
+from .policy.facts import ANONYMOUS, RequestFacts, UserFacts
+from .policy.identity import digest, identity_parts
+from .policy.matching import CompiledRule, Index, applies_to, compile_ruleset
+from .policy.rules import OverrideAction, Rule, Ruleset
+from .storage.connection import make_client
+from .storage.errors import Unavailable
+from .storage.limiter import RateLimiter, Target
+from .storage.ruleset_store import RulesetStore
+
+logger = logging.getLogger(__name__)
+
+EMPTY_INDEX = compile_ruleset(Ruleset(version=-1))
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be asked for one request; ``blocked`` names the limit that an override closes."""
+
+    targets: tuple[Target, ...]
+    blocked: tuple[Rule, int] | None = None
+
+
+class Engine:
+    """One per process. ``start`` must have been called before ``candidates``."""
+
+    def __init__(self, config: conf.RateLimitConfig) -> None:
+        client = make_client(
+            config.redis_url,
+            timeout_ms=config.redis_timeout_ms,
+            max_connections=config.redis_max_connections,
+        )
+        self.config = config
+        self.limiter = RateLimiter(config, client)
+        self.store = RulesetStore(client, self.limiter.keys)
+        self._index = EMPTY_INDEX
+        self._starting = threading.Lock()
+        self._poller_pid: int | None = None
+        self._stop = threading.Event()
+
+    @property
+    def version(self) -> int:
+        """Of the ruleset in force here; -1 before the first was loaded."""
+        return self._index.version
+
+    @property
+    def index(self) -> Index:
+        return self._index
+
+    def start(self) -> None:
+        """Load the ruleset and begin to poll its version; again after a fork. Cheap when done."""
+        if self._poller_pid == os.getpid():
+            return
+        with self._starting:
+            if self._poller_pid == os.getpid():
+                return
+            self.refresh()
+            self._stop = threading.Event()
+            threading.Thread(target=self._poll, name="ratelimits-ruleset", daemon=True).start()
+            self._poller_pid = os.getpid()
+
+    def stop(self) -> None:
+        """End the polling; ``start`` begins it again."""
+        self._stop.set()
+        self._poller_pid = None
+
+    def _poll(self) -> None:
+        stop, interval_s = self._stop, self.config.ruleset_poll_ms / 1000
+        while not stop.wait(interval_s):
+            try:
+                self.refresh()
+            except Exception:
+                logger.exception("Refreshing the ruleset failed; version %s stays", self.version)
+            finally:
+                connections.close_all()
+
+    def refresh(self) -> None:
+        """Bring the newest ruleset into force: from Redis, or else from the database."""
+        try:
+            version = self.store.version()
+            if version == self._index.version:
+                return
+            newest = self.store.fetch() if version is not None else self._rebuild()
+        except Unavailable as error:
+            if self._index is not EMPTY_INDEX:
+                return
+            logger.warning("Redis is away (%s): reading the limits from the database", error)
+            newest = self._from_database()
+        if newest is not None and newest.version != self._index.version:
+            self._index = compile_ruleset(newest)
+            logger.info("Ruleset %d in force: %d limits", newest.version, len(newest.rules))
+
+    def _rebuild(self) -> Ruleset | None:
+        """Redis has lost the ruleset: one process publishes it again, the others wait their turn."""
+        if not self.store.try_lock() and self._poller_pid == os.getpid():
+            return None
+        newest = self._from_database()
+        if newest is not None:
+            self.store.publish(newest)
+        return newest
+
+    def _from_database(self) -> Ruleset | None:
+        try:
+            return ruleset.load()
+        except DatabaseError as error:
+            # Before the first `migrate` the site runs without limits.
+            logger.warning("The limits cannot be read from the database: %s", error)
+            return None
+
+    def publish(self) -> int:
+        """Publish the database's limits. Returns their version. Raises Unavailable."""
+        newest = ruleset.load()
+        self.store.publish(newest)
+        return newest.version
+
+    def reconcile(self) -> bool:
+        """Publish where Redis is behind the database; whether it was. Raises Unavailable."""
+        published = self.store.version()
+        if published is not None and published >= RulesetVersion.current():
+            return False
+        self.publish()
+        return True
+
+    def candidates(self, facts: RequestFacts) -> list[CompiledRule]:
+        """The limits that match by all that is known without the user."""
+        return self._index.candidates(facts, time.time_ns() // 1000)
+
+    def plan(
+        self, candidates: list[CompiledRule], facts: RequestFacts, user: UserFacts = ANONYMOUS
+    ) -> Plan:
+        """Whom each limit counts, overrides applied."""
+        now_us = time.time_ns() // 1000
+        targets: list[Target] = []
+        for compiled in candidates:
+            if not applies_to(compiled.rule, user):
+                continue
+            outcome = _override(compiled, facts, user, now_us)
+            if outcome is None:
+                continue
+            rule, blocked_us = outcome
+            if blocked_us:
+                return Plan((), (rule, blocked_us))
+            parts = identity_parts(rule.counted_by, facts, user)
+            if parts is not None:
+                targets.append(Target(rule, digest(self.config.identity_key, *parts)))
+        return Plan(tuple(targets))
+
+    def check(self, plan: Plan, *, charge: bool = True) -> Decision:
+        if plan.blocked:
+            return _blocked(*plan.blocked)
+        return self.limiter.check(plan.targets, charge=charge) if plan.targets else ALLOWED
+
+    async def acheck(self, plan: Plan) -> Decision:
+        if plan.blocked:
+            return _blocked(*plan.blocked)
+        return await self.limiter.acheck(plan.targets) if plan.targets else ALLOWED
+
+
+BLOCKED_RETRY_US = 3_600_000_000
+"""What a client hears that is blocked without an end."""
+
+
+def _blocked(rule: Rule, wait_us: int) -> Decision:
+    return decide_all([Verdict(rule, False, Standing(0, wait_us, wait_us, wait_us))], blocked=True)
+
+
+def _override(
+    compiled: CompiledRule, facts: RequestFacts, user: UserFacts, now_us: int
+) -> tuple[Rule, int] | None:
+    """The rule for this client and, where it is blocked, for how long (us); None: unlimited.
+
+    The most particular override wins: user, then network, then group.
+    """
+    found = None
+    rank = {"user": 3, "network": 2, "group": 1}
+    for override, networks in zip(compiled.rule.overrides, compiled.overrides, strict=True):
+        if override.until_us is not None and override.until_us <= now_us:
+            continue
+        applies = {
+            "user": override.value == user.pk,
+            "group": override.value in user.groups,
+            "network": in_networks(facts.address, networks),
+        }[override.target]
+        if applies and (found is None or rank[override.target] > rank[found.target]):
+            found = override
+    if found is None:
+        return compiled.rule, 0
+    match found.action:
+        case OverrideAction.UNLIMITED:
+            return None
+        case OverrideAction.BLOCKED:
+            wait_us = BLOCKED_RETRY_US if found.until_us is None else found.until_us - now_us
+            return compiled.rule, wait_us
+        case OverrideAction.QUOTA:
+            return replace(compiled.rule, rate=with_quota(compiled.rule.rate, found.quota)), 0
+
+
+@cache
+def get_engine() -> Engine:
+    """This process's engine."""
+    return Engine(conf.current())
+
+

@@ -1,0 +1,290 @@
+"""Wiring: request in, decision applied, fields out. Sync and async, without a thread hop of ours.
+
+Place it behind AuthenticationMiddleware and before any cache middleware.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any, cast
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.conf import settings
+from django.core.exceptions import DisallowedHost, MiddlewareNotUsed
+from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import render
+from django.urls import Resolver404, resolve
+
+from . import conf
+from .engine import Engine, get_engine
+from .policy import headers
+from .policy.client_ip import client_address
+from .policy.decision import Decision, Held
+from .policy.facts import ANONYMOUS, RequestFacts, UserFacts
+from .policy.matching import CompiledRule
+
+GROUPS_TTL_S = 60
+MAX_GROUPS_REMEMBERED = 10_000
+
+GetResponse = Callable[[HttpRequest], HttpResponseBase]
+AsyncGetResponse = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
+
+
+class RateLimitMiddleware:
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: GetResponse | AsyncGetResponse) -> None:
+        config = conf.current()
+        if config.disabled:
+            raise MiddlewareNotUsed("IOTA_DISABLED is set: no limit is enforced.")
+        self.get_response = get_response
+        self.config = config
+        self.groups = _GroupMemory()
+        self.is_async = iscoroutinefunction(get_response)
+        if self.is_async:
+            markcoroutinefunction(self)
+
+    def __call__(self, request: HttpRequest) -> Any:
+        if self.is_async:
+            return self.__acall__(request)
+        if self._exempt(request):
+            return self.get_response(request)
+        engine = get_engine()
+        engine.start()
+        facts = self._facts(request, engine)
+        candidates = engine.candidates(facts)
+        user = self._user(request, candidates) if _needs_user(candidates) else ANONYMOUS
+        decision = engine.check(engine.plan(candidates, facts, user))
+        if not decision.allowed:
+            return denied_response(request, decision)
+        try:
+            response = cast(GetResponse, self.get_response)(request)
+        except BaseException:
+            engine.limiter.release(decision.held)
+            raise
+        if decision.held:
+            _release_at_end(response, _Release(engine, decision.held))
+        return _with_fields(response, decision)
+
+    async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
+        get_response = cast(AsyncGetResponse, self.get_response)
+        if self._exempt(request):
+            return await get_response(request)
+        engine = get_engine()
+        if engine.version < 0:
+            # Once per process: the first ruleset may have to come from the database.
+            await asyncio.to_thread(engine.start)
+        else:
+            engine.start()
+        facts = self._facts(request, engine)
+        candidates = engine.candidates(facts)
+        user = await self._auser(request, candidates) if _needs_user(candidates) else ANONYMOUS
+        decision = await engine.acheck(engine.plan(candidates, facts, user))
+        if not decision.allowed:
+            return denied_response(request, decision)
+        release = _Release(engine, decision.held)
+        try:
+            response = await get_response(request)
+        except BaseException:
+            await asyncio.shield(release.anow())
+            raise
+        if decision.held:
+            if response.streaming:
+                _release_at_end(response, release)
+            else:
+                await asyncio.shield(release.anow())
+        return _with_fields(response, decision)
+
+    def _exempt(self, request: HttpRequest) -> bool:
+        if request.path_info.startswith(self.config.exempt_paths):
+            return True
+        return (
+            self.config.exempt_preflight
+            and request.method == "OPTIONS"
+            and "Origin" in request.headers
+            and "Access-Control-Request-Method" in request.headers
+        )
+
+    def _facts(self, request: HttpRequest, engine: Engine) -> RequestFacts:
+        return request_facts(request, self.config, with_route=engine.index.needs_route)
+
+    def _user(self, request: HttpRequest, candidates: list[CompiledRule]) -> UserFacts:
+        if settings.SESSION_COOKIE_NAME not in request.COOKIES or not hasattr(request, "user"):
+            return ANONYMOUS
+        with _unseen_session(request):
+            user = request.user
+            if not user.is_authenticated:
+                return ANONYMOUS
+        groups: frozenset[str] = frozenset()
+        if _needs_groups(candidates):
+            known = self.groups.get(user.pk)
+            if known is None:
+                known = self.groups.put(user.pk, user.groups.values_list("pk", flat=True))
+            groups = known
+        return UserFacts(str(user.pk), user.is_staff, groups)
+
+    async def _auser(self, request: HttpRequest, candidates: list[CompiledRule]) -> UserFacts:
+        if settings.SESSION_COOKIE_NAME not in request.COOKIES or not hasattr(request, "auser"):
+            return ANONYMOUS
+        with _unseen_session(request):
+            user = await request.auser()
+            if not user.is_authenticated:
+                return ANONYMOUS
+        groups: frozenset[str] = frozenset()
+        if _needs_groups(candidates):
+            known = self.groups.get(user.pk)
+            if known is None:
+                found = [pk async for pk in user.groups.values_list("pk", flat=True)]
+                known = self.groups.put(user.pk, found)
+            groups = known
+        return UserFacts(str(user.pk), user.is_staff, groups)
+
+
+def request_facts(
+    request: HttpRequest, config: conf.RateLimitConfig, *, with_route: bool
+) -> RequestFacts:
+    """What limits may know of a request; the path is what the URL resolver sees."""
+    meta = request.META
+    try:
+        host = request.get_host().rpartition("@")[2].lower()
+    except DisallowedHost:
+        host = ""  # Django answers 400 further on; the limits without a host count it.
+    return RequestFacts(
+        method=request.method or "",
+        path=request.path_info,
+        address=client_address(
+            meta.get("REMOTE_ADDR", ""),
+            meta.get("HTTP_X_FORWARDED_FOR", ""),
+            config.trusted_proxies,
+            config.ipv6_prefix,
+        ),
+        host=host.partition(":")[0] if not host.startswith("[") else host,
+        route=_route(request) if with_route else "",
+    )
+
+
+def denied_response(request: HttpRequest, decision: Decision) -> HttpResponse:
+    """429 or 503: problem details, or a page where the client prefers one."""
+    problem = headers.problem(decision)
+    status = cast(int, problem["status"])
+    types = ["application/problem+json", "application/json", "text/html"]
+    response: HttpResponse
+    if request.get_preferred_type(types) == "text/html":
+        context = {
+            "problem": problem,
+            "wait_s": headers.retry_after_s(decision),
+            "messages_of_limits": [rule.message for rule in decision.violated if rule.message],
+        }
+        response = render(request, "ratelimits/denied.html", context, status=status)
+    else:
+        response = JsonResponse(problem, status=status, content_type="application/problem+json")
+    response["Cache-Control"] = "no-store"
+    response["Retry-After"] = str(headers.retry_after_s(decision))
+    return cast(HttpResponse, _with_fields(response, decision))
+
+
+def _with_fields(response: HttpResponseBase, decision: Decision) -> HttpResponseBase:
+    for name, value in headers.fields(decision).items():
+        response[name] = value
+    return response
+
+
+def _route(request: HttpRequest) -> str:
+    try:
+        return resolve(request.path_info, getattr(request, "urlconf", None)).view_name
+    except Resolver404:
+        return ""
+
+
+def _needs_user(candidates: list[CompiledRule]) -> bool:
+    return any(compiled.needs_user for compiled in candidates)
+
+
+def _needs_groups(candidates: list[CompiledRule]) -> bool:
+    return any(
+        compiled.rule.groups or any(o.target == "group" for o in compiled.rule.overrides)
+        for compiled in candidates
+    )
+
+
+class _unseen_session:  # noqa: N801  (reads as a verb phrase in `with`)
+    """Asking who the user is must not add ``Vary: Cookie`` to a response that does not vary."""
+
+    def __init__(self, request: HttpRequest) -> None:
+        self._session = getattr(request, "session", None)
+        self._accessed = getattr(self._session, "accessed", False)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._session is not None:
+            self._session.accessed = self._accessed
+
+
+class _GroupMemory:
+    """The groups of recent users, for 60 s each."""
+
+    def __init__(self) -> None:
+        self._known: dict[Any, tuple[float, frozenset[str]]] = {}
+
+    def get(self, pk: Any) -> frozenset[str] | None:
+        found = self._known.get(pk)
+        return found[1] if found and found[0] > time.monotonic() else None
+
+    def put(self, pk: Any, groups: Any) -> frozenset[str]:
+        if len(self._known) >= MAX_GROUPS_REMEMBERED:
+            self._known.clear()
+        known = frozenset(str(group) for group in groups)
+        self._known[pk] = (time.monotonic() + GROUPS_TTL_S, known)
+        return known
+
+
+class _Release:
+    """Frees a request's concurrency slots, once, whoever comes first."""
+
+    def __init__(self, engine: Engine, held: tuple[Held, ...]) -> None:
+        self._limiter = engine.limiter
+        self._held = held
+
+    def _take(self) -> tuple[Held, ...]:
+        held, self._held = self._held, ()
+        return held
+
+    def now(self) -> None:
+        self._limiter.release(self._take())
+
+    async def anow(self) -> None:
+        await self._limiter.arelease(self._take())
+
+
+def _release_at_end(response: HttpResponseBase, release: _Release) -> None:
+    """At the end of the view, or of the stream where the response is one."""
+    if not isinstance(response, StreamingHttpResponse):
+        release.now()
+        return
+    if response.is_async:
+        response.streaming_content = _areleasing(aiter(response), release)
+    else:
+        response.streaming_content = _releasing(iter(response), release)
+    # A stream that is closed before it was begun runs no `finally`.
+    response._resource_closers.append(release.now)
+
+
+def _releasing(content: Iterator[bytes], release: _Release) -> Iterator[bytes]:
+    try:
+        yield from content
+    finally:
+        release.now()
+
+
+async def _areleasing(content: AsyncIterator[bytes], release: _Release) -> AsyncIterator[bytes]:
+    try:
+        async for part in content:
+            yield part
+    finally:
+        await asyncio.shield(release.anow())

@@ -1,0 +1,320 @@
+"""What staff edit, and the version that tells processes of it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models, transaction
+from django.db.models import F, Q, Value
+from django.db.models.functions import Greatest
+from simple_history.models import HistoricalRecords
+
+from .policy import rules
+from .policy.errors import PolicyError
+from .policy.matching import compile_path, parse_networks
+from .querysets import PublishedQuerySet
+from .validators import split_lines, validate_methods, validate_name, validate_networks
+
+
+class WindowUnit(models.IntegerChoices):
+    SECOND = 1, "seconds"
+    MINUTE = 60, "minutes"
+    HOUR = 3_600, "hours"
+    DAY = 86_400, "days"
+
+
+class PublishedModel(models.Model):
+    """Saved and deleted in a transaction, in which ``receivers`` raise the ruleset's version."""
+
+    objects = PublishedQuerySet.as_manager()
+
+    class Meta:
+        abstract = True
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        with transaction.atomic():
+            super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        with transaction.atomic():
+            return super().delete(*args, **kwargs)
+
+
+class RateLimit(PublishedModel):
+    """One limit: which requests, who, how much, and what happens then."""
+
+    class Mode(models.TextChoices):
+        OFF = rules.Mode.OFF, "Off"
+        SHADOW = rules.Mode.SHADOW, "Shadow: counts, never blocks"
+        ENFORCE = rules.Mode.ENFORCE, "Enforce"
+
+    class PathKind(models.TextChoices):
+        ANY = rules.PathKind.ANY, "Every path"
+        EXACT = rules.PathKind.EXACT, "Exactly"
+        PREFIX = rules.PathKind.PREFIX, "Begins with"
+        GLOB = rules.PathKind.GLOB, "Glob (* within a segment, ** across)"
+        REGEX = rules.PathKind.REGEX, "RE2 pattern, whole path"
+        VIEW = rules.PathKind.VIEW, "Django view name"
+
+    class Audience(models.TextChoices):
+        EVERYONE = rules.Audience.EVERYONE, "Everyone"
+        ANONYMOUS = rules.Audience.ANONYMOUS, "Anonymous visitors"
+        SIGNED_IN = rules.Audience.SIGNED_IN, "Signed-in users"
+        STAFF = rules.Audience.STAFF, "Staff"
+
+    class CountedBy(models.TextChoices):
+        ADDRESS = rules.CountedBy.ADDRESS, "Client address (IPv6 by network)"
+        USER = rules.CountedBy.USER, "User, or address while anonymous"
+        EVERYONE = rules.CountedBy.EVERYONE, "Everyone together"
+
+    class Algorithm(models.TextChoices):
+        TOKEN_BUCKET = rules.Algorithm.TOKEN_BUCKET, "Token bucket: a steady pace, with bursts"
+        FIXED_WINDOW = rules.Algorithm.FIXED_WINDOW, "Fixed window: cheapest, edges can double"
+        SLIDING_WINDOW = rules.Algorithm.SLIDING_WINDOW, "Sliding window: two windows, weighted"
+        SLIDING_LOG = rules.Algorithm.SLIDING_LOG, "Sliding log: exact, an entry per request"
+        CONCURRENCY = rules.Algorithm.CONCURRENCY, "Concurrency: requests at the same time"
+
+    class OnFailure(models.TextChoices):
+        LOCAL = rules.FailurePolicy.LOCAL, "Count in each process alone"
+        ALLOW = rules.FailurePolicy.ALLOW, "Let requests pass"
+        DENY = rules.FailurePolicy.DENY, "Answer 503"
+
+    name = models.CharField(
+        max_length=64,
+        unique=True,
+        validators=[validate_name],
+        help_text="Stable: clients see it in the RateLimit fields.",
+    )
+    methods = models.CharField(
+        max_length=100, blank=True, validators=[validate_methods], help_text="Empty: every method."
+    )
+    path_kind = models.CharField("path", max_length=10, choices=PathKind, default=PathKind.ANY)
+    path = models.CharField(
+        "path value", max_length=500, blank=True, help_text="As the URL resolver sees it: decoded."
+    )
+    host = models.CharField(
+        max_length=253, blank=True, help_text="Such as *.example.com. Empty: every host."
+    )
+    audience = models.CharField(max_length=10, choices=Audience, default=Audience.EVERYONE)
+    groups = models.ManyToManyField(
+        "auth.Group", blank=True, help_text="Only users in one of these. Empty: no matter."
+    )
+    networks = models.TextField(
+        blank=True,
+        validators=[validate_networks],
+        help_text="Only clients in these networks, one per line. Empty: no matter.",
+    )
+    networks_excluded = models.TextField(
+        blank=True, validators=[validate_networks], help_text="Never clients in these."
+    )
+    counted_by = models.CharField(max_length=20, choices=CountedBy, default=CountedBy.ADDRESS)
+    algorithm = models.CharField(max_length=20, choices=Algorithm, default=Algorithm.TOKEN_BUCKET)
+    quota = models.PositiveBigIntegerField(
+        validators=[MinValueValidator(1), MaxValueValidator(rules.MAX_QUOTA)],
+        help_text="Units per window; for concurrency, requests at the same time.",
+    )
+    window_amount = models.PositiveIntegerField(
+        "per", default=1, validators=[MinValueValidator(1)]
+    )
+    window_unit = models.PositiveIntegerField(
+        "unit",
+        choices=WindowUnit,
+        default=WindowUnit.MINUTE,
+        help_text="For concurrency: after this a slot that nobody released is free again.",
+    )
+    burst = models.PositiveBigIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="Token bucket only: how many may come at once. Empty: the quota.",
+    )
+    cost = models.PositiveBigIntegerField(
+        default=1, validators=[MinValueValidator(1)], help_text="Units that one request uses."
+    )
+    mode = models.CharField(max_length=10, choices=Mode, default=Mode.ENFORCE)
+    on_failure = models.CharField(
+        "when Redis fails", max_length=10, choices=OnFailure, default=OnFailure.LOCAL
+    )
+    message = models.CharField(
+        max_length=300, blank=True, help_text="Shown to a client that is denied."
+    )
+    active_from = models.DateTimeField(null=True, blank=True)
+    active_until = models.DateTimeField(null=True, blank=True)
+    epoch = models.PositiveIntegerField(
+        default=0, editable=False, help_text="Raised to start counting afresh."
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    history = HistoricalRecords()
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def window_s(self) -> int:
+        return self.window_amount * self.window_unit
+
+    @property
+    def effective_burst(self) -> int:
+        return self.burst or self.quota
+
+    def as_rate(self) -> rules.Rate:
+        """Raises PolicyError where the rate cannot be enforced."""
+        return rules.Rate(
+            algorithm=rules.Algorithm(self.algorithm),
+            quota=self.quota,
+            window_us=self.window_s * 1_000_000,
+            burst=self.effective_burst,
+            cost=self.cost,
+        )
+
+    def as_path(self) -> rules.PathPattern:
+        return rules.PathPattern(rules.PathKind(self.path_kind), self.path)
+
+    def clean(self) -> None:
+        errors: dict[str, str] = {}
+        if self.path_kind == self.PathKind.ANY:
+            self.path = ""
+        try:
+            compile_path(self.as_path())
+        except PolicyError as error:
+            errors["path"] = str(error)
+        if None not in (self.quota, self.window_amount, self.cost):
+            try:
+                self.as_rate()
+            except PolicyError as error:
+                errors["quota"] = str(error)
+        if self.burst is not None and self.algorithm != self.Algorithm.TOKEN_BUCKET:
+            errors["burst"] = "Only a token bucket has a burst: leave it empty."
+        if self.active_from and self.active_until and self.active_from >= self.active_until:
+            errors["active_until"] = "Ends before it begins: choose a later time."
+        if errors:
+            raise ValidationError(errors)
+
+    def coverage(self) -> str:
+        """Which requests, in words: ``GET /api/*, per address``."""
+        methods = ", ".join(split_lines(self.methods)) or "every method"
+        path = {
+            self.PathKind.ANY: "every path",
+            self.PathKind.EXACT: self.path,
+            self.PathKind.PREFIX: f"{self.path}…",
+            self.PathKind.VIEW: f"view {self.path}",
+        }.get(self.PathKind(self.path_kind), self.path)
+        counted = {"address": "per address", "user": "per user", "everyone": "all together"}
+        return f"{methods} on {path}, {counted[self.counted_by]}"
+
+    def rate_text(self) -> str:
+        """``100 per minute``, ``20 at once``."""
+        if self.algorithm == self.Algorithm.CONCURRENCY:
+            return f"{self.quota:,} at once"
+        unit = WindowUnit(self.window_unit).label
+        window = unit.removesuffix("s") if self.window_amount == 1 else f"{self.window_amount} {unit}"
+        return f"{self.quota:,} per {window}"
+
+
+class Override(PublishedModel):
+    """Another quota, none, or a block for one user, group or network."""
+
+    class Action(models.TextChoices):
+        QUOTA = rules.OverrideAction.QUOTA, "Another quota"
+        UNLIMITED = rules.OverrideAction.UNLIMITED, "Unlimited"
+        BLOCKED = rules.OverrideAction.BLOCKED, "Blocked"
+
+    limit = models.ForeignKey(
+        RateLimit,
+        null=True,
+        blank=True,
+        on_delete=models.CASCADE,
+        related_name="overrides",
+        help_text="Empty: every limit.",
+    )
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.CASCADE
+    )
+    group = models.ForeignKey("auth.Group", null=True, blank=True, on_delete=models.CASCADE)
+    network = models.CharField(max_length=43, blank=True, help_text="Such as 203.0.113.0/24.")
+    action = models.CharField(max_length=10, choices=Action)
+    quota = models.PositiveBigIntegerField(
+        null=True, blank=True, validators=[MinValueValidator(1), MaxValueValidator(rules.MAX_QUOTA)]
+    )
+    until = models.DateTimeField(null=True, blank=True, help_text="Empty: until it is deleted.")
+    reason = models.CharField(max_length=300, blank=True)
+
+    history = HistoricalRecords()
+
+    class Meta:
+        ordering = ["pk"]
+
+    def __str__(self) -> str:
+        return f"{self.get_action_display()} for {self.user or self.group or self.network}"
+
+    def clean(self) -> None:
+        targets = [target for target in (self.user_id, self.group_id, self.network) if target]
+        if len(targets) != 1:
+            raise ValidationError("Name one of user, group and network: whom this is about.")
+        if self.network:
+            try:
+                parse_networks((self.network,))
+            except PolicyError as error:
+                raise ValidationError({"network": str(error)}) from error
+        if (self.action == self.Action.QUOTA) != (self.quota is not None):
+            raise ValidationError({"quota": "Goes with 'Another quota', and only with it."})
+        if self.quota is not None:
+            self._check_quota(self.quota)
+        same = Override.objects.filter(
+            limit=self.limit, user=self.user, group=self.group, network=self.network
+        ).exclude(pk=self.pk)
+        if self.until is not None:
+            same = same.exclude(until__lt=self.until, until__isnull=False)
+        if same.exists():
+            raise ValidationError("There is an override for the same limit and target: edit that.")
+
+    def _check_quota(self, quota: int) -> None:
+        limits = [self.limit] if self.limit else list(RateLimit.objects.all())
+        for limit in limits:
+            try:
+                with_quota(limit.as_rate(), quota)
+            except PolicyError as error:
+                raise ValidationError({"quota": f"For limit {limit.name}: {error}"}) from error
+
+
+def with_quota(rate: rules.Rate, quota: int) -> rules.Rate:
+    """The rate of an override: its burst is its quota. Raises PolicyError as a Rate does."""
+    return rules.Rate(rate.algorithm, quota, rate.window_us, quota, rate.cost)
+
+
+class RulesetVersion(models.Model):
+    """One row: raised in the transaction of each edit.
+
+    At least the clock's microseconds, so that a database made anew, beside a Redis that still
+    holds the old one's limits, is the newer.
+    """
+
+    ROW = 1
+
+    version = models.PositiveBigIntegerField(default=0)
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=Q(id=1), name="ratelimits_one_version")]
+
+    def __str__(self) -> str:
+        return str(self.version)
+
+    @classmethod
+    def raise_version(cls) -> None:
+        """Inside the transaction of the edit that it announces."""
+        cls.objects.get_or_create(pk=cls.ROW)
+        now_us = time.time_ns() // 1000
+        cls.objects.filter(pk=cls.ROW).update(version=Greatest(F("version") + 1, Value(now_us)))
+
+    @classmethod
+    def current(cls) -> int:
+        return cls.objects.filter(pk=cls.ROW).values_list("version", flat=True).first() or 0

@@ -1,0 +1,1 @@
+"""Pure policy: values and arithmetic, no I/O, no Django, the clock passed in."""

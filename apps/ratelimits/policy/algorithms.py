@@ -1,0 +1,229 @@
+"""The reference arithmetic of every algorithm: oracle of the scripts, and local fallback.
+
+A state is three integers and, for the exact ones, a log. What they mean:
+
+==============  ==============================  =====================  ====================
+algorithm       a                               b                      c
+==============  ==============================  =====================  ====================
+token_bucket    theoretical arrival time, us    remainder over         unused
+                                                ``Rate.denominator``
+fixed_window    start of the window, us         units used in it       unused
+sliding_window  start of the window, us         units used in it       units of the one before
+sliding_log     units in the log                when to look again     unused
+concurrency     slots in use                    when to look again     unused
+==============  ==============================  =====================  ====================
+
+For the last two, a and b are what a script reports; the log itself is ``entries``:
+(time in us, cost) for ``sliding_log``, (lease's end in us, member) for ``concurrency``.
+
+Promised bounds, for quota Q, burst B, over any span as long as the window: token_bucket
+admits at most Q + B (GCRA, ITU-T I.371), fixed_window Q per aligned window and so at most
+2 Q over an unaligned span, sliding_window Q per aligned window and under 2 Q over an
+unaligned one, sliding_log exactly Q, concurrency Q at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from .rules import Algorithm, Rate
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    a: int = 0
+    b: int = 0
+    c: int = 0
+    entries: tuple[tuple[int, int | str], ...] = ()
+
+
+EMPTY = State()
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where an identity stands with a limit after a verdict.
+
+    ``remaining`` units can be used at once. ``retry_after_us``: when the same request would be
+    allowed if nobody else asked meanwhile, 0 where it was. ``reset_us``: until the whole quota
+    is free. ``steady_us``: for how long no more than ``remaining`` can be used.
+    """
+
+    remaining: int
+    retry_after_us: int
+    reset_us: int
+    steady_us: int
+
+
+def decide(
+    rate: Rate, state: State, now_us: int, cost: int | None = None, member: str = ""
+) -> tuple[bool, State, State]:
+    """(allowed, the state if it is not charged, the state if it is).
+
+    Both states are brought forward to ``now_us``; where the request is denied they are equal.
+    """
+    cost = rate.cost if cost is None else cost
+    match rate.algorithm:
+        case Algorithm.TOKEN_BUCKET:
+            return _token_bucket(rate, state, now_us, cost)
+        case Algorithm.FIXED_WINDOW:
+            return _fixed_window(rate, state, now_us, cost)
+        case Algorithm.SLIDING_WINDOW:
+            return _sliding_window(rate, state, now_us, cost)
+        case Algorithm.SLIDING_LOG:
+            return _sliding_log(rate, state, now_us, cost)
+        case Algorithm.CONCURRENCY:
+            return _concurrency(rate, state, now_us, member)
+
+
+def _token_bucket(rate: Rate, state: State, now: int, cost: int) -> tuple[bool, State, State]:
+    idle = State(now, 0) if state.a < now else state
+    whole, part = rate.emission(cost)
+    carry, remainder = divmod(idle.b + part, rate.denominator)
+    charged = State(idle.a + whole + carry, remainder)
+    tolerance, tolerance_part = rate.emission(rate.burst)
+    if (charged.a, charged.b) <= (now + tolerance, tolerance_part):
+        return True, idle, charged
+    return False, idle, idle
+
+
+def _fixed_window(rate: Rate, state: State, now: int, cost: int) -> tuple[bool, State, State]:
+    start = now - now % rate.window_us
+    idle = state if state.a == start else State(start)
+    if idle.b + cost <= rate.quota:
+        return True, idle, replace(idle, b=idle.b + cost)
+    return False, idle, idle
+
+
+def _sliding_window(rate: Rate, state: State, now: int, cost: int) -> tuple[bool, State, State]:
+    start = now - now % rate.window_us
+    if state.a == start:
+        idle = state
+    elif state.a == start - rate.window_us:
+        idle = State(start, 0, state.b)
+    else:
+        idle = State(start)
+    step = rate.resolution_us
+    span = rate.window_us // step
+    weighed = idle.c * (span - (now - start) // step)
+    if weighed <= (rate.quota - idle.b - cost) * span:
+        return True, idle, replace(idle, b=idle.b + cost)
+    return False, idle, idle
+
+
+def _sliding_log(rate: Rate, state: State, now: int, cost: int) -> tuple[bool, State, State]:
+    entries = tuple(entry for entry in state.entries if entry[0] > now - rate.window_us)
+    used = sum(int(units) for _, units in entries)
+    if used + cost <= rate.quota:
+        first = entries[0][0] if entries else now
+        look = first + rate.window_us
+        idle = State(used, look if entries else 0, 0, entries)
+        return True, idle, State(used + cost, look, 0, (*entries, (now, cost)))
+    # When enough of the oldest entries have left for this cost to fit.
+    free = rate.quota - used
+    look = 0
+    for time_us, units in entries:
+        free += int(units)
+        look = time_us + rate.window_us
+        if free >= cost:
+            break
+    idle = State(used, look, 0, entries)
+    return False, idle, idle
+
+
+def _concurrency(rate: Rate, state: State, now: int, member: str) -> tuple[bool, State, State]:
+    entries = tuple(sorted(entry for entry in state.entries if entry[0] > now))
+    first = entries[0][0] if entries else 0
+    idle = State(len(entries), first, 0, entries)
+    if len(entries) >= rate.quota:
+        return False, idle, idle
+    held = tuple(sorted((*entries, (now + rate.window_us, member))))
+    return True, idle, State(len(held), held[0][0], 0, held)
+
+
+def refund(rate: Rate, state: State, charged_at: State, cost: int, member: str = "") -> State:
+    """Give back a charge, named by the state that the charge left, so that no more is freed
+    than was taken."""
+    match rate.algorithm:
+        case Algorithm.TOKEN_BUCKET:
+            whole, part = rate.emission(cost)
+            borrow, remainder = divmod(state.b - part, rate.denominator)
+            return State(max(0, state.a - whole + borrow), remainder)
+        case Algorithm.FIXED_WINDOW:
+            if state.a == charged_at.a:
+                return replace(state, b=max(0, state.b - cost))
+        case Algorithm.SLIDING_WINDOW:
+            if state.a == charged_at.a:
+                return replace(state, b=max(0, state.b - cost))
+            if state.a == charged_at.a + rate.window_us:
+                return replace(state, c=max(0, state.c - cost))
+        case Algorithm.SLIDING_LOG:
+            entries = list(state.entries)
+            if charged_at.entries and charged_at.entries[-1] in entries:
+                entries.remove(charged_at.entries[-1])
+            return replace(state, entries=tuple(entries))
+        case Algorithm.CONCURRENCY:
+            return replace(state, entries=tuple(e for e in state.entries if e[1] != member))
+    return state
+
+
+def standing(
+    rate: Rate, allowed: bool, a: int, b: int, c: int, now: int, cost: int | None = None
+) -> Standing:
+    """What a state says, from the three integers that a script replies."""
+    cost = rate.cost if cost is None else cost
+    match rate.algorithm:
+        case Algorithm.TOKEN_BUCKET:
+            return _token_bucket_standing(rate, allowed, a, b, now, cost)
+        case Algorithm.FIXED_WINDOW:
+            end = a + rate.window_us - now
+            return Standing(max(0, rate.quota - b), 0 if allowed else end, end, end)
+        case Algorithm.SLIDING_WINDOW:
+            return _sliding_window_standing(rate, allowed, a, b, c, now, cost)
+        case Algorithm.SLIDING_LOG | Algorithm.CONCURRENCY:
+            wait = max(0, b - now)
+            reset = rate.window_us if a else 0
+            return Standing(max(0, rate.quota - a), 0 if allowed else wait, reset, wait)
+
+
+def _token_bucket_standing(
+    rate: Rate, allowed: bool, a: int, b: int, now: int, cost: int
+) -> Standing:
+    # Exact, in units of 1/denominator us: Python's integers do not overflow.
+    unit = rate.denominator
+    per_token = rate.window_us * unit // rate.quota
+    debt = max(0, (a - now) * unit + b)
+    room = rate.burst * per_token - debt
+    remaining = max(0, room // per_token)
+    retry = 0 if allowed else -(-(debt + cost * per_token - rate.burst * per_token) // unit)
+    next_token = -(-((remaining + 1) * per_token - room) // unit) if debt else 0
+    return Standing(remaining, max(0, retry), -(-debt // unit), next_token)
+
+
+def _sliding_window_standing(
+    rate: Rate, allowed: bool, a: int, b: int, c: int, now: int, cost: int
+) -> Standing:
+    step = rate.resolution_us
+    span = rate.window_us // step
+    aged = c * (span - (now - a) // step)
+    remaining = max(0, (rate.quota * span - aged) // span - b)
+    end = a + rate.window_us - now
+    reset = end + rate.window_us if b else (end if c else 0)
+    steady = _sliding_wait(rate, a, b, c, now, remaining + 1) if remaining < rate.quota else end
+    return Standing(
+        remaining, 0 if allowed else _sliding_wait(rate, a, b, c, now, cost), reset, steady
+    )
+
+
+def _sliding_wait(rate: Rate, start: int, used: int, before: int, now: int, cost: int) -> int:
+    """Microseconds from ``now`` until ``cost`` fits, if nobody else asks."""
+    step = rate.resolution_us
+    span = rate.window_us // step
+    for _ in range(2):
+        room = rate.quota - used - cost
+        if room >= 0:
+            age = 0 if before == 0 else max(0, -(-(before - room) * span // before))
+            if age < span:
+                return max(0, start + age * step - now)
+        start, used, before = start + rate.window_us, 0, used
+    return start - now

@@ -1,0 +1,77 @@
+"""The client's address, as far as it can be trusted.
+
+``X-Forwarded-For`` is a list that each proxy appends to. Only what a trusted proxy
+appended is believed: the list is walked from the right, past trusted proxies, and the
+first address that is not one of them is the client. What stands left of it is the
+client's own invention.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+type_of_network = IPv4Network | IPv6Network
+
+UNKNOWN = "unknown"
+"""The identity of a peer without an address (a Unix socket): all of them count together."""
+
+MAX_FORWARDED_CHARS = 4_096
+MAX_HOPS = 32
+
+
+def parse_address(text: str) -> IPv4Address | IPv6Address | None:
+    """An address from a header or peer: brackets, port and zone dropped, IPv4-mapped unwrapped."""
+    text = text.strip().strip('"')
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    text = text.partition("%")[0]
+    if len(text) > 45:
+        return None
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
+
+
+def _trusted(address: IPv4Address | IPv6Address, proxies: Sequence[type_of_network]) -> bool:
+    return any(address.version == net.version and address in net for net in proxies)
+
+
+def client_address(
+    peer: str, forwarded_for: str, proxies: Sequence[type_of_network], ipv6_prefix: int = 64
+) -> str:
+    """The text that identifies the client: an IPv4 address, or an IPv6 network such as
+    ``2001:db8::/64``, since one subscriber owns all of it."""
+    address = parse_address(peer)
+    if address is None:
+        return UNKNOWN
+    if proxies and forwarded_for and _trusted(address, proxies):
+        hops = forwarded_for[-MAX_FORWARDED_CHARS:].split(",")[-MAX_HOPS:]
+        for hop in reversed(hops):
+            parsed = parse_address(hop)
+            if parsed is None:
+                break
+            address = parsed
+            if not _trusted(address, proxies):
+                break
+    if isinstance(address, IPv6Address):
+        return str(ip_network((address, ipv6_prefix), strict=False))
+    return str(address)
+
+
+def in_networks(address: str, networks: Sequence[type_of_network]) -> bool:
+    """Whether the client (as ``client_address`` gives it) lies in one of the networks."""
+    if not networks or address == UNKNOWN:
+        return False
+    own = ip_network(address)
+    return any(
+        own.network_address in net or (net.version == own.version and net.overlaps(own))
+        for net in networks
+        if net.version == own.version
+    )

@@ -1,0 +1,68 @@
+"""A decision as response fields and as problem details.
+
+Fields: draft-ietf-httpapi-ratelimit-headers-11, both Lists of Strings (RFC 9651) with
+parameters ``q`` (quota), ``w`` (window, s), ``r`` (remaining), ``t`` (effective window, s).
+Bodies: RFC 9457. Names are slugs, so that quoting them needs no escapes.
+"""
+
+from __future__ import annotations
+
+from .decision import Decision
+from .rules import Algorithm, Mode
+
+QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+REDUCED_CAPACITY = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
+MAX_RETRY_AFTER_S = 366 * 86_400
+
+
+def retry_after_s(decision: Decision) -> int:
+    """Whole seconds, rounded up: a client that waits so long is never early."""
+    return min(MAX_RETRY_AFTER_S, max(1, -(-decision.retry_after_us // 1_000_000)))
+
+
+def fields(decision: Decision) -> dict[str, str]:
+    """The response fields; none where no enforcing limit matched."""
+    policies: list[str] = []
+    standings: list[str] = []
+    for verdict in decision.verdicts:
+        rule = verdict.rule
+        if rule.mode is not Mode.ENFORCE:
+            continue
+        rate = rule.rate
+        policy = f'"{rule.name}";q={rate.quota}'
+        window_s = rate.window_us // 1_000_000
+        if window_s and rate.algorithm is not Algorithm.CONCURRENCY:
+            policy += f";w={window_s}"
+        policies.append(policy)
+        standing = f'"{rule.name}";r={verdict.standing.remaining}'
+        # Floored: within fewer seconds still no more than r can be used.
+        steady_s = verdict.standing.steady_us // 1_000_000
+        if steady_s:
+            standing += f";t={steady_s}"
+        standings.append(standing)
+    if not policies:
+        return {}
+    result = {"RateLimit-Policy": ", ".join(policies), "RateLimit": ", ".join(standings)}
+    if not decision.allowed:
+        result["Retry-After"] = str(retry_after_s(decision))
+    return result
+
+
+def problem(decision: Decision) -> dict[str, object]:
+    """The problem details of a denied request."""
+    wait_s = retry_after_s(decision)
+    if decision.unavailable:
+        return {
+            "type": REDUCED_CAPACITY,
+            "title": "Temporarily reduced capacity",
+            "status": 503,
+            "detail": f"Requests cannot be counted right now. Try again in {wait_s} s.",
+        }
+    messages = [rule.message for rule in decision.violated if rule.message]
+    return {
+        "type": QUOTA_EXCEEDED,
+        "title": "Too many requests",
+        "status": 429,
+        "detail": " ".join(messages) or f"Try again in {wait_s} s.",
+        "violated-policies": [rule.name for rule in decision.violated],
+    }

@@ -1,0 +1,213 @@
+"""The frozen values a ruleset is made of."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from .errors import PolicyError
+
+MAX_EXACT = 2**53
+"""Lua's numbers are doubles: every integer that a script holds stays below this."""
+
+MAX_QUOTA = 10**11
+MAX_LOG_QUOTA = 10_000
+MAX_SLOTS = 100_000
+MAX_WINDOW_US = 366 * 86_400 * 1_000_000
+
+
+class Algorithm(StrEnum):
+    TOKEN_BUCKET = "token_bucket"
+    FIXED_WINDOW = "fixed_window"
+    SLIDING_WINDOW = "sliding_window"
+    SLIDING_LOG = "sliding_log"
+    CONCURRENCY = "concurrency"
+
+
+class Mode(StrEnum):
+    OFF = "off"
+    SHADOW = "shadow"
+    ENFORCE = "enforce"
+
+
+class FailurePolicy(StrEnum):
+    ALLOW = "allow"
+    DENY = "deny"
+    LOCAL = "local"
+
+
+class Audience(StrEnum):
+    EVERYONE = "everyone"
+    ANONYMOUS = "anonymous"
+    SIGNED_IN = "signed_in"
+    STAFF = "staff"
+
+
+class CountedBy(StrEnum):
+    ADDRESS = "address"
+    USER = "user"
+    USER_OR_ADDRESS = "user_or_address"
+    EVERYONE = "everyone"
+
+
+class PathKind(StrEnum):
+    ANY = "any"
+    EXACT = "exact"
+    PREFIX = "prefix"
+    GLOB = "glob"
+    REGEX = "regex"
+    VIEW = "view"
+
+
+class OverrideAction(StrEnum):
+    QUOTA = "quota"
+    UNLIMITED = "unlimited"
+    BLOCKED = "blocked"
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """How much, in units of cost per window.
+
+    ``burst`` is the capacity of a token bucket and is ignored elsewhere. For
+    ``concurrency`` the quota is the number of slots and the window is the lease
+    after which a slot that nobody released is free again.
+
+    Raises PolicyError where the integers of the scripts could not hold the rate.
+    """
+
+    algorithm: Algorithm
+    quota: int
+    window_us: int
+    burst: int
+    cost: int = 1
+
+    def __post_init__(self) -> None:
+        for name, value, most in (
+            ("quota", self.quota, MAX_QUOTA),
+            ("burst", self.burst, MAX_QUOTA),
+            ("window_us", self.window_us, MAX_WINDOW_US),
+            ("cost", self.cost, MAX_QUOTA),
+        ):
+            if not 1 <= value <= most:
+                raise PolicyError(f"{name} is {value:,}: use 1 to {most:,}")
+        capacity = self.burst if self.algorithm is Algorithm.TOKEN_BUCKET else self.quota
+        if self.cost > capacity:
+            raise PolicyError(
+                f"a request costs {self.cost:,}, more than the {capacity:,} that can ever be "
+                "free: every request would be denied; lower the cost or raise the quota"
+            )
+        match self.algorithm:
+            case Algorithm.TOKEN_BUCKET:
+                self._check_token_bucket()
+            case Algorithm.SLIDING_WINDOW:
+                _ = self.resolution_us
+            case Algorithm.SLIDING_LOG if self.quota > MAX_LOG_QUOTA:
+                raise PolicyError(
+                    f"an exact log keeps an entry per request: quota {self.quota:,} is over "
+                    f"{MAX_LOG_QUOTA:,}; use sliding_window or token_bucket"
+                )
+            case Algorithm.CONCURRENCY if self.quota > MAX_SLOTS or self.cost != 1:
+                raise PolicyError(
+                    f"concurrency takes up to {MAX_SLOTS:,} slots and a cost of 1 "
+                    f"(got {self.quota:,} and {self.cost:,})"
+                )
+            case _:
+                pass
+
+    def _check_token_bucket(self) -> None:
+        # The largest products and sums that check.lua forms.
+        if self.burst * self.denominator >= MAX_EXACT:
+            raise PolicyError(
+                f"burst {self.burst:,} at {self.quota:,} per {self.window_us:,} us is finer than "
+                "the arithmetic can hold; use a quota that divides the window, or a smaller burst"
+            )
+        if self.burst * self.window_us // self.quota >= MAX_EXACT // 4:
+            raise PolicyError(
+                f"a burst of {self.burst:,} takes over 70 years to refill at this rate; lower it"
+            )
+
+    @property
+    def denominator(self) -> int:
+        """Of the fraction window/quota in lowest terms: the unit of a GCRA remainder."""
+        return self.quota // math.gcd(self.quota, self.window_us)
+
+    def emission(self, units: int) -> tuple[int, int]:
+        """The time that ``units`` take to refill: whole us, and a remainder over denominator."""
+        denominator = self.denominator
+        numerator = units * (self.window_us // math.gcd(self.quota, self.window_us))
+        return divmod(numerator, denominator)
+
+    @property
+    def resolution_us(self) -> int:
+        """The step in which a sliding window ages, so that quota times window stays exact."""
+        for step_us in (1, 1_000, 1_000_000):
+            if (
+                self.window_us % step_us == 0
+                and self.quota * (self.window_us // step_us) < MAX_EXACT
+            ):
+                return step_us
+        raise PolicyError(
+            f"{self.quota:,} in {self.window_us:,} us is more than a sliding window can weigh "
+            "exactly; use token_bucket or fixed_window"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PathPattern:
+    kind: PathKind = PathKind.ANY
+    value: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """Another quota, none, or a block, for one user, group or network."""
+
+    target: str
+    """``user``, ``group`` or ``network``."""
+    value: str
+    action: OverrideAction
+    quota: int = 0
+    until_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One limit as it is enforced."""
+
+    id: int
+    name: str
+    rate: Rate
+    epoch: int = 0
+    mode: Mode = Mode.ENFORCE
+    methods: frozenset[str] = frozenset()
+    path: PathPattern = field(default_factory=PathPattern)
+    host: str = ""
+    audience: Audience = Audience.EVERYONE
+    groups: frozenset[str] = frozenset()
+    networks: tuple[str, ...] = ()
+    networks_excluded: tuple[str, ...] = ()
+    counted_by: CountedBy = CountedBy.ADDRESS
+    on_failure: FailurePolicy = FailurePolicy.LOCAL
+    message: str = ""
+    active_from_us: int | None = None
+    active_until_us: int | None = None
+    overrides: tuple[Override, ...] = ()
+
+    @property
+    def needs_user(self) -> bool:
+        return (
+            self.audience is not Audience.EVERYONE
+            or bool(self.groups)
+            or self.counted_by in (CountedBy.USER, CountedBy.USER_OR_ADDRESS)
+            or any(override.target in ("user", "group") for override in self.overrides)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Ruleset:
+    """Every limit that is not off, at one version of the database."""
+
+    version: int
+    rules: tuple[Rule, ...] = ()

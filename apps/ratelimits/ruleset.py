@@ -1,0 +1,71 @@
+"""The database's limits as a policy.Ruleset."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from .models import Override, RateLimit, RulesetVersion
+from .policy import rules
+from .validators import split_lines
+
+READ_ATTEMPTS = 5
+
+
+def load() -> rules.Ruleset:
+    """All limits that are not off, with the version at which they were so.
+
+    The version is read before and after: an edit that commits in between is read again.
+    """
+    version = RulesetVersion.current()
+    for _ in range(READ_ATTEMPTS):
+        loaded = tuple(_rules())
+        seen, version = version, RulesetVersion.current()
+        if seen == version:
+            break
+    # Where edits outrun us, the older number: the next poll replaces it.
+    return rules.Ruleset(min(seen, version), loaded)
+
+
+def _rules() -> list[rules.Rule]:
+    overrides = list(Override.objects.all())
+    limits = RateLimit.objects.exclude(mode=RateLimit.Mode.OFF).prefetch_related("groups")
+    return [as_rule(limit, [o for o in overrides if o.limit_id in (None, limit.pk)]) for limit in limits]
+
+
+def as_rule(limit: RateLimit, overrides: list[Override]) -> rules.Rule:
+    return rules.Rule(
+        id=limit.pk,
+        name=limit.name,
+        rate=limit.as_rate(),
+        epoch=limit.epoch,
+        mode=rules.Mode(limit.mode),
+        methods=frozenset(split_lines(limit.methods)),
+        path=limit.as_path(),
+        host=limit.host.lower(),
+        audience=rules.Audience(limit.audience),
+        groups=frozenset(str(group.pk) for group in limit.groups.all()),
+        networks=split_lines(limit.networks),
+        networks_excluded=split_lines(limit.networks_excluded),
+        counted_by=rules.CountedBy(limit.counted_by),
+        on_failure=rules.FailurePolicy(limit.on_failure),
+        message=limit.message,
+        active_from_us=_us(limit.active_from),
+        active_until_us=_us(limit.active_until),
+        overrides=tuple(_override(override) for override in overrides),
+    )
+
+
+def _override(override: Override) -> rules.Override:
+    if override.user_id:
+        target, value = "user", str(override.user_id)
+    elif override.group_id:
+        target, value = "group", str(override.group_id)
+    else:
+        target, value = "network", override.network
+    return rules.Override(
+        target, value, rules.OverrideAction(override.action), override.quota or 0, _us(override.until)
+    )
+
+
+def _us(moment: datetime | None) -> int | None:
+    return None if moment is None else int(moment.timestamp() * 1_000_000)

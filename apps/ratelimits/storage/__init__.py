@@ -1,0 +1,1 @@
+"""Redis only: neither the ORM nor requests are known here."""

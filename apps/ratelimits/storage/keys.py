@@ -1,0 +1,38 @@
+"""The only place where a key is built.
+
+``<prefix>b:{<digest>}``                    bucket: every limit's state of one identity
+``<prefix>l:{<digest>}:<limit>:<epoch>``    exact log of one limit
+``<prefix>c:{<digest>}:<limit>:<epoch>``    concurrency slots of one limit
+``<prefix>ruleset``                         hash: version, data
+
+The braces are a cluster's hash tag: what belongs to one identity lies in one slot.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..policy.rules import Algorithm, Rule
+
+_SIDECAR = {Algorithm.SLIDING_LOG: "l", Algorithm.CONCURRENCY: "c"}
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    prefix: str
+
+    def bucket(self, digest: str) -> str:
+        return f"{self.prefix}b:{{{digest}}}"
+
+    def sidecar(self, rule: Rule, digest: str) -> str | None:
+        """The key beside the bucket, for the algorithms that keep a log or a set."""
+        kind = _SIDECAR.get(rule.rate.algorithm)
+        return kind and f"{self.prefix}{kind}:{{{digest}}}:{rule.id}:{rule.epoch}"
+
+    @property
+    def ruleset(self) -> str:
+        return f"{self.prefix}ruleset"
+
+    @property
+    def ruleset_lock(self) -> str:
+        return f"{self.prefix}ruleset:lock"

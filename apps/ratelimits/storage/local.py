@@ -1,0 +1,72 @@
+"""Limits in this process alone, while Redis does not answer."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import replace
+from functools import lru_cache
+
+from ..policy import algorithms
+from ..policy.decision import Verdict
+from ..policy.rules import Algorithm, Rate, Rule
+
+MAX_IDENTITIES = 10_000
+
+
+@lru_cache(maxsize=1024)
+def share(rate: Rate, processes: int) -> Rate:
+    """One process's part of a rate: at least the cost of one request, else nobody passes."""
+    quota = max(rate.cost, rate.quota // processes)
+    burst = max(rate.cost, rate.burst // processes)
+    if rate.algorithm is Algorithm.TOKEN_BUCKET:
+        # The quota of a token bucket is its pace: cost and capacity are bounded by the burst.
+        quota = max(1, rate.quota // processes)
+    return replace(rate, quota=quota, burst=burst)
+
+
+class LocalLimiter:
+    """The reference arithmetic over a bounded dict of states, oldest forgotten first."""
+
+    def __init__(self, processes: int) -> None:
+        self._processes = processes
+        self._lock = threading.Lock()
+        self._states: OrderedDict[tuple[str, int, int], algorithms.State] = OrderedDict()
+        self._held: OrderedDict[str, list[tuple[Rule, tuple[str, int, int]]]] = OrderedDict()
+
+    def decide(self, targets: list[tuple[Rule, str]], member: str) -> list[Verdict]:
+        """Verdicts on (rule, digest), all charged or none; concurrency slots end by lease."""
+        now_us = time.time_ns() // 1000
+        with self._lock:
+            outcomes = []
+            for rule, digest in targets:
+                rate = share(rule.rate, self._processes)
+                key = (digest, rule.id, rule.epoch)
+                state = self._states.get(key, algorithms.EMPTY)
+                outcome = algorithms.decide(rate, state, now_us, None, member)
+                outcomes.append((rule, key, rate, outcome))
+            allowed = all(outcome[0] for *_, outcome in outcomes)
+            verdicts = []
+            for rule, key, rate, (ok, idle, charged) in outcomes:
+                state = charged if allowed and ok else idle
+                if allowed and ok:
+                    self._states[key] = charged
+                    self._states.move_to_end(key)
+                    if rate.algorithm is Algorithm.CONCURRENCY:
+                        self._held.setdefault(member, []).append((rule, key))
+                standing = algorithms.standing(rate, ok, state.a, state.b, state.c, now_us)
+                verdicts.append(Verdict(rule, ok, standing, degraded=True))
+            while len(self._states) > MAX_IDENTITIES:
+                self._states.popitem(last=False)
+            while len(self._held) > MAX_IDENTITIES:
+                self._held.popitem(last=False)
+        return verdicts
+
+    def release(self, member: str) -> None:
+        """Free the slots that ``member`` holds here."""
+        with self._lock:
+            for rule, key in self._held.pop(member, ()):
+                state = self._states.get(key)
+                if state is not None:
+                    self._states[key] = algorithms.refund(rule.rate, state, state, 1, member)

@@ -1,0 +1,36 @@
+"""Field validators; what they refuse, they say how to mend."""
+
+from __future__ import annotations
+
+from django.core.exceptions import ValidationError
+from django.core.validators import RegexValidator
+
+from .policy.errors import PolicyError
+from .policy.matching import parse_networks
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+validate_name = RegexValidator(
+    r"\A[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?\Z",
+    "Use 1 to 64 lower-case letters, digits, '-' and '_'; begin and end with a letter or digit.",
+)
+
+
+def split_lines(text: str) -> tuple[str, ...]:
+    """The entries of a text that holds one per line, or separated by commas."""
+    return tuple(part.strip() for part in text.replace(",", "\n").splitlines() if part.strip())
+
+
+def validate_networks(text: str) -> None:
+    try:
+        parse_networks(split_lines(text))
+    except PolicyError as error:
+        raise ValidationError(f"{error}. Write one network per line, such as 203.0.113.0/24.") from error
+
+
+def validate_methods(text: str) -> None:
+    unknown = [method for method in split_lines(text) if method not in METHODS]
+    if unknown:
+        raise ValidationError(
+            f"{', '.join(unknown)}: unknown method. Use {', '.join(METHODS)}, or leave it empty."
+        )

@@ -1,0 +1,79 @@
+"""The site's own pages."""
+
+from __future__ import annotations
+
+from django.db import DatabaseError, connection
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+
+from apps.ratelimits import conf
+from apps.ratelimits.engine import get_engine
+from apps.ratelimits.middleware import request_facts
+from apps.ratelimits.policy.facts import UserFacts
+from apps.ratelimits.policy.rules import Mode
+from apps.ratelimits.storage.errors import Unavailable
+
+
+@never_cache
+@require_safe
+def home(request: HttpRequest) -> HttpResponse:
+    """What this is, and the visitor's own standing against the limits on ``/api/test``."""
+    engine = get_engine()
+    engine.start()
+    facts = request_facts(request, conf.current(), with_route=False)
+    index = engine.index
+    user = UserFacts()
+    if request.user.is_authenticated:
+        groups = frozenset(str(pk) for pk in request.user.groups.values_list("pk", flat=True))
+        user = UserFacts(str(request.user.pk), request.user.is_staff, groups)
+    asked = type(facts)("GET", "/api/test", facts.address, facts.host, "api-test")
+    decision = engine.check(engine.plan(engine.candidates(asked), asked, user), charge=False)
+    standings = [
+        {
+            "name": verdict.rule.name,
+            "quota": verdict.rule.rate.quota,
+            "remaining": verdict.standing.remaining,
+            "percent": min(100, 100 * verdict.standing.remaining // verdict.rule.rate.quota),
+            "reset_s": -(-verdict.standing.reset_us // 1_000_000),
+        }
+        for verdict in decision.verdicts
+        if verdict.rule.mode is Mode.ENFORCE
+    ]
+    context = {"standings": standings, "version": index.version, "address": facts.address}
+    return render(request, "iota/home.html", context)
+
+
+@never_cache
+def api_test(request: HttpRequest) -> JsonResponse:
+    """The endpoint that load tests and newcomers call."""
+    return JsonResponse({"ok": True})
+
+
+@require_safe
+def healthz(request: HttpRequest) -> HttpResponse:
+    """This process answers."""
+    return HttpResponse("ok\n", content_type="text/plain")
+
+
+@never_cache
+@require_safe
+def readyz(request: HttpRequest) -> JsonResponse:
+    """What this process needs answers: 200, or 503 naming what does not."""
+    engine = get_engine()
+    state = {"database": "ok", "redis": "ok", "ruleset": "ok"}
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except DatabaseError:
+        state["database"] = "unavailable"
+    try:
+        engine.store.version()
+    except Unavailable:
+        state["redis"] = "unavailable"
+    engine.start()
+    if engine.version < 0:
+        state["ruleset"] = "not loaded"
+    ready = all(value == "ok" for value in state.values())
+    return JsonResponse(state, status=200 if ready else 503)
