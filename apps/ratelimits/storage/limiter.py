@@ -217,6 +217,16 @@ class RateLimiter:
             except (Unavailable, redis.RedisError, OSError):
                 return
 
+    def close(self) -> None:
+        """Close the sync client's connections."""
+        self.client.close()
+
+    async def aclose(self) -> None:
+        """Close the connections of the running event loop."""
+        client = self._async_clients.pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            await client.aclose()
+
     def _held_in_redis(self, held: Sequence[Held]) -> Iterator[tuple[str, str]]:
         """The slots to free in Redis; those of the fallback are freed on the way."""
         for slot in held:

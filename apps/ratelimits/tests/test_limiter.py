@@ -1,0 +1,296 @@
+"""The scripts against the pure arithmetic, on real servers."""
+
+from __future__ import annotations
+
+import random
+import socket
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+import redis
+
+from apps.ratelimits.policy import algorithms
+from apps.ratelimits.policy.rules import Algorithm, FailurePolicy, Mode, Rate, Rule
+from apps.ratelimits.storage.connection import make_client
+from apps.ratelimits.storage.limiter import RateLimiter, Target
+
+WINDOW_US = 200_000
+
+
+def config(**changes):
+    values = {
+        "redis_url": "",
+        "key_prefix": "iota:",
+        "identity_key": b"k" * 32,
+        "redis_timeout_ms": 500,
+        "redis_max_connections": 50,
+        "breaker_failures": 5,
+        "breaker_open_ms": 200,
+        "local_processes": 1,
+    }
+    return SimpleNamespace(**{**values, **changes})
+
+
+def make_limiter(url: str, **changes) -> RateLimiter:
+    settings = config(redis_url=url, **changes)
+    client = make_client(url, timeout_ms=settings.redis_timeout_ms, max_connections=50)
+    return RateLimiter(settings, client)
+
+
+@pytest.fixture
+def limiter(each_redis):
+    made = make_limiter(each_redis.url)
+    made.client.flushdb()
+    yield made
+    made.client.close()
+
+
+def rule(algorithm=Algorithm.FIXED_WINDOW, quota=3, window_us=60_000_000, number=1, **changes):
+    cost = changes.pop("cost", 1)
+    burst = changes.pop("burst", quota)
+    rate = Rate(algorithm, quota, window_us, burst, cost)
+    return Rule(id=number, name=f"limit-{number}", rate=rate, **changes)
+
+
+class Oracle:
+    """What the arithmetic says, given the server's times."""
+
+    def __init__(self) -> None:
+        self.states: dict[tuple[str, int], algorithms.State] = {}
+
+    def expect(self, targets, now_us, member="m"):
+        outcomes = []
+        for limit, who in targets:
+            state = self.states.get((who, limit.id), algorithms.EMPTY)
+            outcomes.append(algorithms.decide(limit.rate, state, now_us, None, member))
+        allowed = all(
+            ok
+            for (limit, _), (ok, _, _) in zip(targets, outcomes, strict=True)
+            if limit.mode is Mode.ENFORCE
+        )
+        reply = [int(allowed), now_us]
+        for (limit, who), (ok, idle, charged) in zip(targets, outcomes, strict=True):
+            state = charged if ok and allowed else idle
+            if ok and allowed:
+                self.states[who, limit.id] = charged
+            reply += [int(ok), state.a, state.b, state.c]
+        return reply
+
+
+@pytest.mark.parametrize("algorithm", Algorithm)
+@pytest.mark.parametrize("seed", range(3))
+def test_a_script_says_what_the_arithmetic_says(limiter, algorithm, seed):
+    chance = random.Random(f"{algorithm}{seed}")
+    quota = chance.choice([3, 7, 20])
+    cost = 1 if algorithm is Algorithm.CONCURRENCY else chance.choice([1, 2])
+    burst = chance.choice([cost, quota, 2 * quota])
+    limits = [
+        rule(algorithm, quota, WINDOW_US, number=1, cost=cost, burst=max(cost, burst)),
+        rule(chance.choice(list(Algorithm)), 9, WINDOW_US * 3, number=2),
+        rule(Algorithm.TOKEN_BUCKET, 5, WINDOW_US, number=3, mode=Mode.SHADOW),
+    ]
+    oracle = Oracle()
+    for turn in range(150):
+        chosen = [Target(limit, chance.choice("ab")) for limit in limits if chance.random() < 0.8]
+        if not chosen:
+            continue
+        reply, _ = limiter.traced_check(chosen)
+        assert reply == oracle.expect(chosen, reply[1], f"m{turn}")
+        if chance.random() < 0.1:
+            time.sleep(chance.random() * WINDOW_US / 2e6)
+
+
+def test_all_limits_are_charged_or_none(limiter):
+    wide, narrow = rule(quota=10, number=1), rule(quota=1, number=2)
+    targets = [Target(wide, "a"), Target(narrow, "b")]
+    assert limiter.check(targets).allowed
+    denied = limiter.check(targets)
+    assert not denied.allowed
+    assert [limit.name for limit in denied.violated] == ["limit-2"]
+    assert limiter.peek([Target(wide, "a")]).remaining == 9
+
+
+def test_a_shadow_limit_never_denies(limiter):
+    shadow = rule(quota=1, mode=Mode.SHADOW)
+    assert [limiter.check([Target(shadow, "a")]).allowed for _ in range(3)] == [True] * 3
+
+
+def test_a_limit_keeps_its_record_beside_a_shorter_one(limiter):
+    long, short = rule(quota=5, number=1), rule(quota=5, window_us=1_000_000, number=2)
+    limiter.check([Target(long, "a")])
+    limiter.check([Target(short, "a")])
+    assert limiter.peek([Target(long, "a")]).remaining == 4
+    assert 1_000 < limiter.client.pttl(limiter.keys.bucket("a")) <= 60_001
+
+
+def test_every_key_expires(limiter):
+    limits = [rule(algorithm, number=n) for n, algorithm in enumerate(Algorithm)]
+    limiter.check([Target(limit, "a") for limit in limits])
+    ages = {key: limiter.client.pttl(key) for key in limiter.client.scan_iter()}
+    assert len(ages) == 3
+    assert all(0 < age <= 120_001 for age in ages.values()), ages
+
+
+@pytest.mark.parametrize("algorithm", [a for a in Algorithm if a is not Algorithm.CONCURRENCY])
+def test_a_refund_gives_back_exactly_one_charge(limiter, algorithm):
+    target = Target(rule(algorithm, quota=5, cost=2), "a")
+    reply, _ = limiter.traced_check([target])
+    limiter.check([target])
+    before = limiter.peek([target]).remaining
+    assert limiter.refund(target, (reply[3], reply[1]))
+    assert before == 1
+    assert limiter.peek([target]).remaining == 3
+
+
+def test_a_refund_of_another_window_frees_nothing(limiter):
+    target = Target(rule(quota=5), "a")
+    reply, _ = limiter.traced_check([target])
+    assert not limiter.refund(target, (reply[3] - 60_000_000, reply[1]))
+    assert limiter.peek([target]).remaining == 4
+
+
+def test_a_new_epoch_starts_afresh(limiter):
+    limiter.check([Target(rule(quota=1), "a")])
+    assert limiter.check([Target(rule(quota=1, epoch=1), "a")]).allowed
+
+
+def test_reset_forgets_an_identity_and_no_other(limiter):
+    limits = [rule(Algorithm.SLIDING_LOG, quota=1, number=1), rule(quota=1, number=2)]
+    for who in "ab":
+        limiter.check([Target(limit, who) for limit in limits])
+    assert limiter.reset(["a"], limits) == 2
+    assert limiter.check([Target(limit, "a") for limit in limits]).allowed
+    assert not limiter.check([Target(limit, "b") for limit in limits]).allowed
+
+
+def test_slots_are_freed_by_release_and_by_their_lease(limiter):
+    target = Target(rule(Algorithm.CONCURRENCY, quota=2, window_us=150_000), "a")
+    first, second = limiter.acquire(target), limiter.acquire(target)
+    assert first.allowed and second.allowed
+    assert not limiter.acquire(target).allowed
+    limiter.release(first.held)
+    limiter.release(first.held)
+    third = limiter.acquire(target)
+    assert third.allowed
+    denied = limiter.acquire(target)
+    assert 0 < denied.retry_after_us <= 150_000
+    time.sleep(0.16)
+    assert limiter.acquire(target).allowed
+
+
+def test_scripts_are_loaded_again_after_they_were_lost(limiter):
+    limiter.client.script_flush()
+    assert limiter.check([Target(rule(), "a")]).remaining == 2
+
+
+def test_the_guides_example(limiter):
+    decision = limiter.check_rate_limit("test-user")
+    assert (decision.allowed, decision.limit, decision.remaining) == (True, 100, 99)
+    assert decision.retry_after_us == 0
+    assert 0 < decision.reset_us <= 600_000
+    assert decision.violated == ()
+
+
+async def test_the_async_path_counts_on_the_same_bucket(limiter):
+    target = Target(rule(quota=2), "a")
+    limiter.check([target])
+    assert (await limiter.acheck([target])).remaining == 0
+    assert not (await limiter.acheck([target])).allowed
+    await limiter.aclose()
+
+
+class SlowProxy:
+    """Passes commands to Redis and answers too late, as a slow network does."""
+
+    def __init__(self, port: int) -> None:
+        self.upstream = port
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.port = self.server.getsockname()[1]
+        self.swallow = threading.Event()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self.server.accept()
+            except OSError:
+                return
+            upstream = socket.create_connection(("127.0.0.1", self.upstream))
+            threading.Thread(target=self._pump, args=(client, upstream, False), daemon=True).start()
+            threading.Thread(target=self._pump, args=(upstream, client, True), daemon=True).start()
+
+    def _pump(self, source, sink, reply) -> None:
+        with source, sink:
+            try:
+                while data := source.recv(65536):
+                    if not (reply and self.swallow.is_set()):
+                        sink.sendall(data)
+            except OSError:
+                return
+
+
+def test_a_check_whose_reply_never_came_is_charged_once(each_redis):
+    direct = make_limiter(each_redis.url)
+    direct.client.flushdb()
+    proxy = SlowProxy(each_redis.port)
+    slow = make_limiter(f"redis://127.0.0.1:{proxy.port}/0", redis_timeout_ms=50)
+    target = Target(rule(quota=10), "a")
+    slow.check([target])
+    proxy.swallow.set()
+    started = time.perf_counter()
+    assert slow.check([target]).verdicts[0].degraded
+    assert time.perf_counter() - started < 0.25
+    assert slow.breaker.failed_total == 1
+    assert direct.peek([target]).remaining == 8
+    proxy.server.close()
+    slow.client.close()
+    direct.client.close()
+
+
+def away(**changes) -> RateLimiter:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    return make_limiter(f"redis://127.0.0.1:{port}/0", **changes)
+
+
+def test_without_redis_each_limit_follows_its_policy():
+    limiter = away()
+    allow = rule(quota=1, on_failure=FailurePolicy.ALLOW)
+    deny = rule(quota=1, on_failure=FailurePolicy.DENY)
+    local = rule(quota=2, on_failure=FailurePolicy.LOCAL)
+    assert [limiter.check([Target(allow, "a")]).allowed for _ in range(3)] == [True] * 3
+    refused = limiter.check([Target(deny, "a")])
+    assert (refused.allowed, refused.unavailable) == (False, True)
+    assert [limiter.check([Target(local, "a")]).allowed for _ in range(3)] == [True, True, False]
+
+
+def test_without_redis_the_quota_is_shared_among_processes():
+    limiter = away(local_processes=4)
+    local = rule(quota=8)
+    assert sum(limiter.check([Target(local, "a")]).allowed for _ in range(9)) == 2
+
+
+def test_without_redis_slots_are_still_released():
+    limiter = away()
+    target = Target(rule(Algorithm.CONCURRENCY, quota=1), "a")
+    held = limiter.check([target]).held
+    assert not limiter.check([target]).allowed
+    limiter.release(held)
+    assert limiter.check([target]).allowed
+
+
+def test_an_open_breaker_does_not_ask():
+    limiter = away(breaker_failures=2, breaker_open_ms=60_000)
+    for _ in range(5):
+        limiter.check([Target(rule(), "a")])
+    assert limiter.breaker.failed_total == 2
+
+
+def test_a_mistake_in_a_script_surfaces(limiter):
+    limiter.client.set(limiter.keys.bucket("a"), "x")
+    limiter.client.delete(limiter.keys.bucket("a"))
+    limiter.client.rpush(limiter.keys.bucket("a"), "not a bucket")
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        limiter.check([Target(rule(), "a")])

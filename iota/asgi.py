@@ -1,0 +1,9 @@
+"""What a ASGI server runs."""
+
+import os
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "iota.settings")
+
+application = get_asgi_application()

@@ -1,0 +1,115 @@
+"""The environment: read whole, or refused whole."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import FrozenInstanceError
+from pathlib import Path
+
+import pytest
+
+from iota.config import VARIABLES, ConfigurationError, as_markdown, create_settings
+
+ROOT = Path(__file__).resolve().parents[2]
+
+PRODUCTION = {
+    "SECRET_KEY": "aB3$" * 15,
+    "IOTA_IDENTITY_KEY": "k" * 40,
+    "ALLOWED_HOSTS": "example.com",
+}
+
+WRONG = {
+    "SECRET_KEY": "short-secret",
+    "DEBUG": "perhaps",
+    "ALLOWED_HOSTS": "*",
+    "CSRF_TRUSTED_ORIGINS": "example.com",
+    "DATABASE_URL": "mongodb://u:hunter2@h/x",
+    "REDIS_URL": "http://u:hunter2@h",
+    "CELERY_BROKER_URL": "kafka://u:hunter2@h",
+    "IOTA_DEMO": "maybe",
+    "IOTA_DISABLED": "2",
+    "IOTA_KEY_PREFIX": "no spaces",
+    "IOTA_IDENTITY_KEY": "also-too-short",
+    "IOTA_REDIS_TIMEOUT_MS": "0",
+    "IOTA_REDIS_MAX_CONNECTIONS": "many",
+    "IOTA_BREAKER_FAILURES": "-1",
+    "IOTA_BREAKER_OPEN_MS": "1",
+    "IOTA_RULESET_POLL_MS": "5000",
+    "IOTA_TRUSTED_PROXIES": "10.0.0.0/33",
+    "IOTA_IPV6_PREFIX": "16",
+    "IOTA_EXEMPT_PATHS": "healthz",
+    "IOTA_LOG_LEVEL": "LOUD",
+}
+
+
+def test_defaults_need_only_what_has_none():
+    settings = create_settings(PRODUCTION)
+    assert settings.debug is False
+    assert settings.allowed_hosts == ("example.com",)
+    assert settings.celery_broker_url == settings.redis_url == "redis://127.0.0.1:6379/0"
+    assert settings.rate_limit_config.redis_timeout_ms == 50
+    assert settings.rate_limit_config.identity_key == b"k" * 40
+    with pytest.raises(FrozenInstanceError):
+        settings.debug = True  # type: ignore[misc]
+
+
+def test_nothing_is_open_by_default():
+    with pytest.raises(ConfigurationError) as caught:
+        create_settings({})
+    text = str(caught.value)
+    assert all(name in text for name in ("SECRET_KEY", "IOTA_IDENTITY_KEY", "ALLOWED_HOSTS"))
+
+
+def test_twenty_wrong_variables_are_named_in_one_error():
+    assert len(WRONG) == 20
+    with pytest.raises(ConfigurationError) as caught:
+        create_settings(WRONG)
+    assert [problem.partition("=")[0] for problem in caught.value.problems] == [
+        variable.name for variable in VARIABLES if variable.name in WRONG
+    ]
+    text = str(caught.value)
+    assert "use a whole number from 1 to 5,000" in text
+    assert not any(secret in text for secret in ("hunter2", "short-secret", "also-too-short"))
+
+
+def test_a_secret_is_read_from_a_file(tmp_path):
+    (tmp_path / "key").write_text("from-a-file-" * 5 + "\n")
+    environment = {**PRODUCTION, "SECRET_KEY_FILE": str(tmp_path / "key")}
+    del environment["SECRET_KEY"]
+    assert create_settings(environment).secret_key == "from-a-file-" * 5
+
+
+def test_a_file_that_cannot_be_read_or_comes_twice_is_an_error(tmp_path):
+    environment = {
+        **PRODUCTION,
+        "SECRET_KEY_FILE": "x",
+        "REDIS_URL_FILE": str(tmp_path / "absent"),
+    }
+    with pytest.raises(ConfigurationError) as caught:
+        create_settings(environment)
+    assert "keep one of them" in caught.value.problems[0]
+    assert "No such file" in caught.value.problems[1]
+
+
+def test_a_misspelt_variable_is_an_error():
+    with pytest.raises(ConfigurationError, match="did you mean IOTA_DISABLED"):
+        create_settings({**PRODUCTION, "IOTA_DISABLE": "1"})
+
+
+@pytest.mark.parametrize(("text", "meant"), [("1", True), ("TRUE", True), ("off", False)])
+def test_truth_is_spelt_in_many_ways(text, meant):
+    assert create_settings({**PRODUCTION, "DEBUG": text}).debug is meant
+
+
+def test_the_documented_table_is_the_declared_one():
+    documented = (ROOT / "docs" / "reference" / "configuration.md").read_text()
+    assert as_markdown() in documented
+
+
+def test_production_passes_djangos_deployment_check():
+    environment = {**PRODUCTION, "PATH": os.environ["PATH"], "SECRET_KEY": os.urandom(40).hex()}
+    command = [sys.executable, "manage.py", "check", "--deploy", "--fail-level", "WARNING"]
+    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr

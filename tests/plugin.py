@@ -1,0 +1,65 @@
+"""Loaded before Django's settings are: starts the tests' own Valkey and names it to them.
+
+A Redis that already runs on the machine is never asked: every variable that the project reads
+is set here.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+from collections.abc import Generator, Iterator
+
+import pytest
+import redis
+
+from .servers import RedisProcess, flavours
+
+OURS = ("IOTA_", "REDIS_", "CELERY_", "DATABASE_")
+
+_server = RedisProcess()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_load_initial_conftests() -> Generator[None, object, object]:
+    """A wrapper, since pytest-django's own hook loads the settings and is first otherwise."""
+    for name in [name for name in os.environ if name.startswith(OURS)]:
+        del os.environ[name]
+    folder = tempfile.mkdtemp(prefix="iota-tests-")
+    os.environ.update(
+        DATABASE_URL=f"sqlite:///{folder}/iota.sqlite3",
+        REDIS_URL=_server.start().url,
+        SECRET_KEY=secrets.token_urlsafe(50),
+        IOTA_IDENTITY_KEY=secrets.token_hex(32),
+        IOTA_DEMO="1",
+        IOTA_REDIS_TIMEOUT_MS="1000",
+        ALLOWED_HOSTS="testserver,localhost,127.0.0.1",
+    )
+    return (yield)
+
+
+def pytest_unconfigure() -> None:
+    _server.stop()
+
+
+@pytest.fixture
+def redis_server() -> RedisProcess:
+    """The server that the settings name."""
+    return _server
+
+
+@pytest.fixture
+def redis_client() -> Iterator[redis.Redis]:
+    """A client of it, with nothing in it."""
+    with _server.client() as client:
+        client.flushall()
+        yield client
+
+
+@pytest.fixture(scope="session", params=flavours())
+def each_redis(request: pytest.FixtureRequest) -> Iterator[RedisProcess]:
+    """A server of each flavour that the machine has, apart from the site's."""
+    server = RedisProcess(request.param).start()
+    yield server
+    server.stop()
