@@ -108,7 +108,7 @@ class Engine:
             logger.info("Ruleset %d in force: %d limits", newest.version, len(newest.rules))
 
     def _rebuild(self) -> Ruleset | None:
-        """Redis has lost the ruleset: one process publishes it again, the others wait their turn."""
+        """Redis has lost the ruleset: one process publishes it again, the others wait."""
         if not self.store.try_lock() and self._poller_pid == os.getpid():
             return None
         newest = self._from_database()
@@ -216,5 +216,3 @@ def _override(
 def get_engine() -> Engine:
     """This process's engine."""
     return Engine(conf.current())
-
-

@@ -211,7 +211,7 @@ def _needs_groups(candidates: list[CompiledRule]) -> bool:
     )
 
 
-class _unseen_session:  # noqa: N801  (reads as a verb phrase in `with`)
+class _unseen_session:
     """Asking who the user is must not add ``Vary: Cookie`` to a response that does not vary."""
 
     def __init__(self, request: HttpRequest) -> None:

@@ -117,9 +117,7 @@ class RateLimit(PublishedModel):
         validators=[MinValueValidator(1), MaxValueValidator(rules.MAX_QUOTA)],
         help_text="Units per window; for concurrency, requests at the same time.",
     )
-    window_amount = models.PositiveIntegerField(
-        "per", default=1, validators=[MinValueValidator(1)]
-    )
+    window_amount = models.PositiveIntegerField("per", default=1, validators=[MinValueValidator(1)])
     window_unit = models.PositiveIntegerField(
         "unit",
         choices=WindowUnit,
@@ -216,7 +214,9 @@ class RateLimit(PublishedModel):
         if self.algorithm == self.Algorithm.CONCURRENCY:
             return f"{self.quota:,} at once"
         unit = WindowUnit(self.window_unit).label
-        window = unit.removesuffix("s") if self.window_amount == 1 else f"{self.window_amount} {unit}"
+        window = (
+            unit.removesuffix("s") if self.window_amount == 1 else f"{self.window_amount} {unit}"
+        )
         return f"{self.quota:,} per {window}"
 
 

@@ -37,6 +37,6 @@ def publish() -> None:
     try:
         get_engine().publish()
     except Unavailable as error:
-        logger.warning("The limits are saved but not published: %s. The next reconciling does.", error)
-
-
+        logger.warning(
+            "The limits are saved but not published: %s. The next reconciling does.", error
+        )

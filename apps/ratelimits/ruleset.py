@@ -29,7 +29,9 @@ def load() -> rules.Ruleset:
 def _rules() -> list[rules.Rule]:
     overrides = list(Override.objects.all())
     limits = RateLimit.objects.exclude(mode=RateLimit.Mode.OFF).prefetch_related("groups")
-    return [as_rule(limit, [o for o in overrides if o.limit_id in (None, limit.pk)]) for limit in limits]
+    return [
+        as_rule(limit, [o for o in overrides if o.limit_id in (None, limit.pk)]) for limit in limits
+    ]
 
 
 def as_rule(limit: RateLimit, overrides: list[Override]) -> rules.Rule:
@@ -63,7 +65,11 @@ def _override(override: Override) -> rules.Override:
     else:
         target, value = "network", override.network
     return rules.Override(
-        target, value, rules.OverrideAction(override.action), override.quota or 0, _us(override.until)
+        target,
+        value,
+        rules.OverrideAction(override.action),
+        override.quota or 0,
+        _us(override.until),
     )
 
 

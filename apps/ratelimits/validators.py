@@ -25,7 +25,9 @@ def validate_networks(text: str) -> None:
     try:
         parse_networks(split_lines(text))
     except PolicyError as error:
-        raise ValidationError(f"{error}. Write one network per line, such as 203.0.113.0/24.") from error
+        raise ValidationError(
+            f"{error}. Write one network per line, such as 203.0.113.0/24."
+        ) from error
 
 
 def validate_methods(text: str) -> None:

@@ -45,5 +45,3 @@ class PublishedAdmin(SimpleHistoryAdmin, ModelAdmin):  # type: ignore[misc]
                     "This change is published by itself once Redis is back.",
                 )
         return response
-
-

@@ -185,9 +185,7 @@ class RateLimiter:
         rule, who = target
         rate = rule.rate
         named = charged[1] if rate.algorithm is Algorithm.SLIDING_LOG else charged[0]
-        emission = (
-            rate.emission(rate.cost) if rate.algorithm is Algorithm.TOKEN_BUCKET else (0, 0)
-        )
+        emission = rate.emission(rate.cost) if rate.algorithm is Algorithm.TOKEN_BUCKET else (0, 0)
         sidecar = self.keys.sidecar(rule, who)
         names = [self.keys.bucket(who), *([sidecar] if sidecar else [])]
         code = scripts.ALGORITHM_CODES[rate.algorithm]

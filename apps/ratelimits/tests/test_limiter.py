@@ -168,7 +168,8 @@ def test_reset_forgets_an_identity_and_no_other(limiter):
 def test_slots_are_freed_by_release_and_by_their_lease(limiter):
     target = Target(rule(Algorithm.CONCURRENCY, quota=2, window_us=150_000), "a")
     first, second = limiter.acquire(target), limiter.acquire(target)
-    assert first.allowed and second.allowed
+    assert first.allowed
+    assert second.allowed
     assert not limiter.acquire(target).allowed
     limiter.release(first.held)
     limiter.release(first.held)

@@ -1,0 +1,33 @@
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO_ENV := IOTA_DEMO=1 SECRET_KEY=only-for-tools-that-import-the-settings IOTA_IDENTITY_KEY=only-for-tools-that-import-the-settings
+
+.PHONY: demo test lint clean
+
+demo: .venv/.runtime
+	@exec $(BIN)/python -m iota.demo
+
+test: .venv/.development
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(ARGS)
+
+lint: .venv/.development
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(DEMO_ENV) $(BIN)/mypy
+	$(BIN)/lint-imports
+	$(DEMO_ENV) $(BIN)/python manage.py makemigrations --check --dry-run
+
+clean:
+	rm -rf .venv var
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "IOTA needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+
+.venv/.runtime: requirements.txt | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+.venv/.development: requirements.txt requirements-dev.txt | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@

