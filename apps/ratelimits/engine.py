@@ -53,6 +53,7 @@ class Engine:
         self._index = EMPTY_INDEX
         self._starting = threading.Lock()
         self._poller_pid: int | None = None
+        self._poller: threading.Thread | None = None
         self._stop = threading.Event()
 
     @property
@@ -73,12 +74,17 @@ class Engine:
                 return
             self.refresh()
             self._stop = threading.Event()
-            threading.Thread(target=self._poll, name="ratelimits-ruleset", daemon=True).start()
+            self._poller = threading.Thread(
+                target=self._poll, name="ratelimits-ruleset", daemon=True
+            )
+            self._poller.start()
             self._poller_pid = os.getpid()
 
     def stop(self) -> None:
         """End the polling; ``start`` begins it again."""
         self._stop.set()
+        if self._poller is not None and self._poller_pid == os.getpid():
+            self._poller.join()
         self._poller_pid = None
 
     def _poll(self) -> None:

@@ -272,7 +272,7 @@ def _release_at_end(response: HttpResponseBase, release: _Release) -> None:
     else:
         response.streaming_content = _releasing(iter(response), release)
     # A stream that is closed before it was begun runs no `finally`.
-    response._resource_closers.append(release.now)
+    response._resource_closers.append(release.now)  # type: ignore[attr-defined]
 
 
 def _releasing(content: Iterator[bytes], release: _Release) -> Iterator[bytes]:

@@ -1,0 +1,135 @@
+"""Edits in the database, and when they are in force."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from django.core.management import call_command
+from django.db import transaction
+
+from apps.ratelimits import ruleset
+from apps.ratelimits.models import Override, RateLimit, RulesetVersion
+from apps.ratelimits.policy.rules import Rule, Ruleset
+from apps.ratelimits.storage.limiter import DEFAULT_RULE
+from apps.ratelimits.storage.ruleset_store import decode, encode
+from apps.ratelimits.tasks import reconcile_ruleset
+
+
+def make(name="one", **changes) -> RateLimit:
+    values = {"quota": 3, "path_kind": "exact", "path": "/api/test", **changes}
+    return RateLimit.objects.create(name=name, **values)
+
+
+def names(engine) -> list[str]:
+    engine.refresh()
+    return [compiled.rule.name for compiled in engine.index.rules]
+
+
+def test_every_way_of_writing_is_published(engine):
+    limit = make()
+    assert names(engine) == ["one"]
+    limit.quota = 5
+    limit.save()
+    engine.refresh()
+    assert engine.index.rules[0].rule.rate.quota == 5
+    RateLimit.objects.update(mode="off")
+    assert names(engine) == []
+    RateLimit.objects.bulk_create(
+        [RateLimit(name="two", quota=1), RateLimit(name="three", quota=1)]
+    )
+    assert names(engine) == ["three", "two"]
+    RateLimit.objects.filter(name="two").delete()
+    assert names(engine) == ["three"]
+    two = RateLimit.objects.get(name="three")
+    two.mode = "off"
+    RateLimit.objects.bulk_update([two], ["mode"])
+    assert names(engine) == []
+
+
+def test_a_fixture_is_published(engine, tmp_path):
+    make()
+    dumped = io.StringIO()
+    call_command("dumpdata", "ratelimits.ratelimit", stdout=dumped)
+    RateLimit.objects.all().delete()
+    assert names(engine) == []
+    fixture = tmp_path / "limits.json"
+    fixture.write_text(json.dumps(json.loads(dumped.getvalue())))
+    call_command("loaddata", str(fixture), verbosity=0)
+    assert names(engine) == ["one"]
+
+
+def test_an_edit_that_is_rolled_back_is_never_published(engine):
+    before = RulesetVersion.current()
+    with pytest.raises(RuntimeError), transaction.atomic():
+        make()
+        raise RuntimeError
+    assert names(engine) == []
+    assert RulesetVersion.current() == before
+
+
+def test_groups_and_overrides_are_published(engine, django_user_model):
+    from django.contrib.auth.models import Group
+
+    limit, group = make(), Group.objects.create(name="partners")
+    limit.groups.add(group)
+    Override.objects.create(limit=limit, network="10.0.0.0/8", action="unlimited")
+    engine.refresh()
+    (compiled,) = engine.index.rules
+    assert compiled.rule.groups == {str(group.pk)}
+    assert [override.value for override in compiled.rule.overrides] == ["10.0.0.0/8"]
+
+
+def test_an_older_publisher_does_not_win(engine):
+    make()
+    newest = ruleset.load()
+    assert not engine.store.publish(Ruleset(newest.version - 1))
+    assert engine.store.fetch() == newest
+
+
+def test_a_lost_publication_is_reconciled(engine, monkeypatch):
+    monkeypatch.setattr("apps.ratelimits.engine.Engine.publish", lambda self: 0)
+    make()
+    assert names(engine) in ([], ["one"])
+    monkeypatch.undo()
+    reconcile_ruleset()
+    assert names(engine) == ["one"]
+    assert engine.store.version() == RulesetVersion.current()
+    assert reconcile_ruleset() is False
+
+
+def test_an_emptied_redis_gets_the_ruleset_back(engine, redis_client):
+    make()
+    engine.refresh()
+    redis_client.flushall()
+    engine.refresh()
+    assert engine.store.version() == RulesetVersion.current()
+
+
+def test_a_save_without_redis_succeeds_and_is_published_later(engine, redis_server):
+    engine.start()
+    redis_server.pause()
+    try:
+        make()
+    finally:
+        redis_server.resume()
+    engine.limiter.client.connection_pool.disconnect()
+    reconcile_ruleset()
+    assert names(engine) == ["one"]
+
+
+def test_the_poller_brings_an_edit_into_force_within_a_second(engine):
+    import time
+
+    engine.start()
+    make()
+    deadline = time.monotonic() + 1
+    while not engine.index.rules and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert [compiled.rule.name for compiled in engine.index.rules] == ["one"]
+
+
+def test_a_ruleset_survives_being_stored():
+    rules = (DEFAULT_RULE, Rule(7, "x", DEFAULT_RULE.rate, methods=frozenset({"GET", "PUT"})))
+    assert decode(encode(Ruleset(3, rules))) == Ruleset(3, rules)
