@@ -166,7 +166,7 @@ def wait_until_answering(processes: Processes, host: str, port: int) -> None:
             processes.check()
             if time.monotonic() > deadline:
                 raise DemoError(
-                    f"{path} did not answer within {START_TIMEOUT_S:.0f} s (see the logs in var/log)"
+                    f"{path} did not answer within {START_TIMEOUT_S:.0f} s (see the logs)"
                 )
             time.sleep(0.1)
 

@@ -1,0 +1,170 @@
+"""``make demo`` as a newcomer meets it: real processes, a real browser."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import requests
+from playwright.sync_api import sync_playwright
+
+from tests.servers import free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+CHROMIUM = shutil.which("chromium")
+CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+class Demo:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.output = folder / "demo.out"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.output.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "iota.demo", "--var", str(self.folder / "var")],
+                cwd=ROOT,
+                env={**os.environ, "PORT": str(self.port)},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        self.wait_for("Ctrl-C stops everything")
+
+    def wait_for(self, text: str) -> str:
+        deadline = time.monotonic() + 90
+        while text not in (said := self.output.read_text()):
+            assert self.process is not None
+            assert self.process.poll() is None, said
+            assert time.monotonic() < deadline, said
+            time.sleep(0.1)
+        return said
+
+    def stop(self) -> int:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    made = Demo(tmp_path_factory.mktemp("demo"))
+    made.start()
+    yield made
+    if made.process is not None and made.process.poll() is None:
+        made.stop()
+
+
+@pytest.fixture(scope="module")
+def password(demo) -> str:
+    found = re.search(r"password '([^']+)'", demo.output.read_text())
+    assert found
+    return found[1]
+
+
+def eventually(status: int, url: str, within_s: float = 1.0) -> requests.Response:
+    """Ask until the answer has this status, for as long as an edit may take to be in force."""
+    deadline = time.monotonic() + within_s
+    while True:
+        response = requests.get(url, timeout=5)
+        if response.status_code == status:
+            return response
+        assert time.monotonic() < deadline, f"{response.status_code} instead of {status}"
+        time.sleep(0.02)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium (Debian: apt-get install chromium)")
+def test_an_edit_in_the_admin_is_law_within_a_second(demo, password):
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS)
+        page = browser.new_page(viewport={"width": 1600, "height": 1000})
+        page.goto(f"{demo.url}/admin/login/")
+        page.fill("input[name=username]", "staff")
+        page.fill("input[name=password]", password)
+        page.click("button[type=submit]")
+        page.wait_for_url(f"{demo.url}/admin/")
+
+        page.goto(f"{demo.url}/admin/ratelimits/ratelimit/add/")
+        page.fill("input[name=name]", "three-per-minute")
+        page.select_option("select[name=path_kind]", "exact")
+        page.fill("input[name=path]", "/api/test")
+        page.select_option("select[name=algorithm]", "sliding_log")
+        page.fill("input[name=quota]", "3")
+        page.click("button[name=_continue]")
+        page.wait_for_url("**/change/**")
+        edit = page.url
+        # Wait until it is seen, then until what the waiting used up counts no more: both servers
+        # have it from here on, and the fourth of a client's requests is denied.
+        eventually(429, f"{demo.url}/api/test")
+        denied = requests.get(f"{demo.url}/api/test", timeout=5)
+        assert denied.status_code == 429
+        assert '"three-per-minute";q=3;w=60' in denied.headers["RateLimit-Policy"]
+        assert 0 < int(denied.headers["Retry-After"]) <= 60
+        assert denied.json()["violated-policies"] == ["three-per-minute"]
+
+        page.goto(edit)
+        page.select_option("select[name=mode]", "shadow")
+        page.click("button[name=_continue]")
+        page.wait_for_load_state()
+        eventually(200, f"{demo.url}/api/test")
+
+        page.goto(edit)
+        page.select_option("select[name=mode]", "enforce")
+        page.click("button[name=_continue]")
+        page.wait_for_load_state()
+        eventually(429, f"{demo.url}/api/test")
+
+        page.goto(edit.replace("/change/", "/delete/"))
+        page.click("form input[type=submit], form button[type=submit]:has-text('Yes')")
+        page.wait_for_url("**/ratelimit/")
+        eventually(200, f"{demo.url}/api/test")
+
+        page.goto(f"{demo.url}/admin/ratelimits/ratelimit/")
+        assert "api-per-address" in page.content()
+        browser.close()
+
+
+def test_a_taken_port_is_one_clear_line(demo, tmp_path):
+    command = [sys.executable, "-m", "iota.demo", "--var", str(tmp_path)]
+    environment = {**os.environ, "PORT": str(demo.port)}
+    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert ran.returncode == 1
+    assert len(ran.stderr.splitlines()) == 1
+    assert f":{demo.port}" in ran.stderr
+
+
+def test_ctrl_c_stops_all_and_a_second_run_keeps_the_data(tmp_path):
+    demo = Demo(tmp_path)
+    demo.start()
+    first = demo.output.read_text()
+    assert "made the staff user" in first
+    assert requests.get(f"{demo.url}/readyz", timeout=5).status_code == 200
+    assert demo.stop() == 0
+    with pytest.raises(requests.ConnectionError):
+        requests.get(f"{demo.url}/healthz", timeout=5)
+    started = time.monotonic()
+    demo.start()
+    assert time.monotonic() - started < 60
+    assert "made the staff user" not in demo.output.read_text()
+    assert (
+        '"api-per-address"' in requests.get(f"{demo.url}/api/test", timeout=5).headers["RateLimit"]
+    )
+    assert demo.stop() == 0
