@@ -133,7 +133,7 @@ def test_an_edit_in_the_admin_is_law_within_a_second(demo, password):
         eventually(429, f"{demo.url}/api/test")
 
         page.goto(edit.replace("/change/", "/delete/"))
-        page.click("form input[type=submit], form button[type=submit]:has-text('Yes')")
+        page.click("button:has-text('Yes, I'), input[value^='Yes, I']")
         page.wait_for_url("**/ratelimit/")
         eventually(200, f"{demo.url}/api/test")
 

@@ -38,7 +38,7 @@ class RateLimitForm(ModelForm):  # type: ignore[type-arg]
 @admin.register(RateLimit)
 class RateLimitAdmin(PublishedAdmin):
     form = RateLimitForm
-    list_display = ("name", "covers", "rate", "algorithm", "mode", "updated_at")
+    list_display = ("name", "covers", "rate", "short_algorithm", "short_mode", "updated_at")
     list_filter = ("mode", "algorithm", "counted_by", "path_kind")
     search_fields = ("name", "path", "host", "message")
     filter_horizontal = ("groups",)
@@ -71,7 +71,7 @@ class RateLimitAdmin(PublishedAdmin):
         ),
         (
             "What happens",
-            {"fields": ("message", "on_failure", ("active_from", "active_until"))},
+            {"fields": ("message", "on_failure", "active_from", "active_until")},
         ),
     )
 
@@ -82,6 +82,14 @@ class RateLimitAdmin(PublishedAdmin):
     @admin.display(description="rate", ordering="quota")
     def rate(self, limit: RateLimit) -> str:
         return limit.rate_text()
+
+    @admin.display(description="algorithm", ordering="algorithm")
+    def short_algorithm(self, limit: RateLimit) -> str:
+        return limit.get_algorithm_display().partition(":")[0]
+
+    @admin.display(description="mode", ordering="mode")
+    def short_mode(self, limit: RateLimit) -> str:
+        return limit.get_mode_display().partition(":")[0]
 
     @admin.action(description="Enforce selected limits", permissions=["change"])
     def enforce(self, request: HttpRequest, queryset: QuerySet[RateLimit]) -> None:
