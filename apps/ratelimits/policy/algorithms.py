@@ -209,7 +209,11 @@ def _sliding_window_standing(
     remaining = max(0, (rate.quota * span - aged) // span - b)
     end = a + rate.window_us - now
     reset = end + rate.window_us if b else (end if c else 0)
-    steady = _sliding_wait(rate, a, b, c, now, remaining + 1) if remaining < rate.quota else end
+    # One more than remains: either all at once later, or what remains now and one more later.
+    steady = min(
+        _sliding_wait(rate, a, b, c, now, min(remaining + 1, rate.quota)),
+        _sliding_wait(rate, a, b + remaining, c, now, 1),
+    )
     return Standing(
         remaining, 0 if allowed else _sliding_wait(rate, a, b, c, now, cost), reset, steady
     )
