@@ -11,7 +11,7 @@ from django.forms import ModelForm
 from django.http import HttpRequest
 
 from ..models import RateLimit
-from ..validators import METHODS, split_lines
+from ..validators import METHODS, split_lines, validate_methods
 from .base import PublishedAdmin
 
 
@@ -31,7 +31,9 @@ class RateLimitForm(ModelForm):  # type: ignore[type-arg]
         return super().save(commit)  # type: ignore[no-any-return]
 
     def clean_methods(self) -> str:
-        chosen = split_lines(self.cleaned_data["methods"].upper())
+        text = self.cleaned_data["methods"].upper()
+        validate_methods(text)
+        chosen = split_lines(text)
         return ",".join(method for method in METHODS if method in chosen)
 
 

@@ -1,0 +1,146 @@
+"""Staff at their pages."""
+
+from __future__ import annotations
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission
+
+from apps.ratelimits.models import Override, RateLimit
+
+LIST = "/admin/ratelimits/ratelimit/"
+
+
+@pytest.fixture
+def staff(engine, admin_client):
+    return admin_client
+
+
+def form(**changes) -> dict[str, object]:
+    values = {
+        "name": "one",
+        "mode": "enforce",
+        "path_kind": "prefix",
+        "path": "/api/",
+        "audience": "everyone",
+        "counted_by": "address",
+        "algorithm": "token_bucket",
+        "quota": "100",
+        "window_amount": "1",
+        "window_unit": "60",
+        "cost": "1",
+        "on_failure": "local",
+    }
+    return {**values, **changes}
+
+
+def errors(response) -> dict[str, list[str]]:
+    return dict(response.context["adminform"].form.errors)
+
+
+def test_a_saved_limit_is_published_and_logged(staff, engine):
+    assert staff.post(f"{LIST}add/", form(methods="post, get")).status_code == 302
+    engine.refresh()
+    (compiled,) = engine.index.rules
+    assert compiled.rule.methods == {"GET", "POST"}
+    assert LogEntry.objects.get().object_repr == "one"
+    assert RateLimit.objects.get().history.get().history_user.username == "admin"
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "said"),
+    [
+        ({"cost": "101"}, "quota", "every request would be denied"),
+        ({"quota": "0"}, "quota", "greater than or equal to 1"),
+        ({"window_amount": "400", "window_unit": "86400"}, "quota", "window_us"),
+        ({"path_kind": "regex", "path": "("}, "path", "RE2 does not accept"),
+        ({"path": "api"}, "path", "must begin with"),
+        ({"networks": "10.0.0.0/33"}, "networks", "is no network"),
+        ({"methods": "FETCH"}, "methods", "unknown method"),
+        ({"name": "Not a slug"}, "name", "lower-case"),
+        ({"algorithm": "fixed_window", "burst": "5"}, "burst", "leave it empty"),
+    ],
+)
+def test_a_limit_that_cannot_be_is_refused_with_a_reason(staff, changes, field, said):
+    response = staff.post(f"{LIST}add/", form(**changes))
+    assert response.status_code == 200
+    assert said in str(errors(response)[field])
+    assert not RateLimit.objects.exists()
+
+
+def test_actions_change_the_mode_and_are_logged(staff, engine):
+    limits = [RateLimit.objects.create(name=name, quota=1) for name in ("a", "b")]
+    for action, modes in (("shadow", {"shadow"}), ("switch_off", set()), ("enforce", {"enforce"})):
+        chosen = {"action": action, "_selected_action": [limit.pk for limit in limits]}
+        assert staff.post(LIST, chosen).status_code == 302
+        engine.refresh()
+        assert {compiled.rule.mode.value for compiled in engine.index.rules} == modes
+    assert LogEntry.objects.count() == 6
+
+
+def test_starting_afresh_forgets_what_was_counted(staff):
+    limit = RateLimit.objects.create(name="one", quota=5)
+    staff.post(f"{LIST}{limit.pk}/change/", form(quota="6"))
+    limit.refresh_from_db()
+    assert (limit.quota, limit.epoch) == (6, 0)
+    staff.post(f"{LIST}{limit.pk}/change/", form(quota="7", start_afresh="on"))
+    limit.refresh_from_db()
+    assert (limit.quota, limit.epoch) == (7, 1)
+
+
+def test_staff_are_told_when_redis_did_not_hear_of_it(staff, redis_server):
+    redis_server.pause()
+    try:
+        response = staff.post(f"{LIST}add/", form())
+    finally:
+        redis_server.resume()
+    assert response.status_code == 302
+    assert RateLimit.objects.exists()
+    assert "Redis does not answer" in staff.get(LIST).content.decode()
+
+
+def test_permissions_are_respected(engine, client, django_user_model):
+    limit = RateLimit.objects.create(name="one", quota=5)
+    user = django_user_model.objects.create_user("viewer", is_staff=True)
+    client.force_login(user)
+    assert client.get(LIST).status_code == 403
+    user.user_permissions.add(Permission.objects.get(codename="view_ratelimit"))
+    assert client.get(LIST).status_code == 200
+    assert client.post(f"{LIST}{limit.pk}/change/", form(quota="9")).status_code == 403
+    client.post(LIST, {"action": "switch_off", "_selected_action": [limit.pk]})
+    limit.refresh_from_db()
+    assert (limit.quota, limit.mode) == (5, "enforce")
+
+
+@pytest.mark.parametrize("page", ["", "add/", "1/change/", "1/history/", "1/delete/"])
+def test_every_page_opens(staff, page):
+    RateLimit.objects.create(pk=1, name="one", quota=5, path_kind="prefix", path="/api/")
+    assert staff.get(f"{LIST}{page}").status_code == 200
+
+
+OVERRIDES = "/admin/ratelimits/override/"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "Name one of user, group and network"),
+        ({"network": "10.0.0.0/33"}, "is no network"),
+        ({"network": "10.0.0.0/8", "action": "quota"}, "Goes with"),
+        ({"network": "10.0.0.0/8", "action": "quota", "quota": "1"}, "For limit one"),
+        ({"network": "192.0.2.0/24"}, "There is an override"),
+    ],
+)
+def test_an_override_that_cannot_be_is_refused(staff, changes, said):
+    limit = RateLimit.objects.create(name="one", quota=5, cost=2)
+    Override.objects.create(limit=limit, network="192.0.2.0/24", action="blocked")
+    response = staff.post(f"{OVERRIDES}add/", {"limit": limit.pk, "action": "blocked", **changes})
+    assert response.status_code == 200
+    assert said in str(errors(response))
+    assert Override.objects.count() == 1
+
+
+@pytest.mark.parametrize("page", ["", "add/", "1/change/"])
+def test_every_page_of_overrides_opens(staff, page):
+    Override.objects.create(pk=1, network="192.0.2.0/24", action="blocked")
+    assert staff.get(f"{OVERRIDES}{page}").status_code == 200
