@@ -1,4 +1,4 @@
-"""What a ASGI server runs."""
+"""What an ASGI server runs."""
 
 import os
 

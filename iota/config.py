@@ -10,20 +10,22 @@ import os
 import re
 import zoneinfo
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import environ
+from django.conf.global_settings import LANGUAGES
 from django.core.exceptions import ImproperlyConfigured
+from redis.connection import parse_url
 
 MASK = "********"
 MAX_SHOWN_CHARS = 100
 REDIS_SCHEMES = ("redis", "rediss", "unix")
 DATABASE_SCHEMES = ("sqlite", "postgres", "postgresql", "psql")
-BROKER_SCHEMES = ("redis", "rediss", "amqp", "amqps", "pyamqp")
+BROKER_SCHEMES = ("redis", "rediss", "redis+socket", "amqp", "amqps", "pyamqp")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 MIN_SECRET_CHARS = 32
 
@@ -39,11 +41,14 @@ class ConfigurationError(ImproperlyConfigured):
 
 @dataclass(frozen=True, slots=True)
 class RateLimitConfig:
-    """What the limiter is told; see VARIABLES for each part's meaning."""
+    """What the limiter is told; see VARIABLES for each part's meaning.
 
-    redis_url: str
+    What can hold a secret is left out of the repr, which ends up in logs and error pages.
+    """
+
+    redis_url: str = field(repr=False)
     key_prefix: str
-    identity_key: bytes
+    identity_key: bytes = field(repr=False)
     disabled: bool
     redis_timeout_ms: int
     redis_max_connections: int
@@ -61,14 +66,14 @@ class RateLimitConfig:
 class Settings:
     """What ``iota/settings.py`` is told."""
 
-    secret_key: str
+    secret_key: str = field(repr=False)
     debug: bool
     demo: bool
     allowed_hosts: tuple[str, ...]
     csrf_trusted_origins: tuple[str, ...]
-    database: Mapping[str, Any]
-    redis_url: str
-    celery_broker_url: str
+    database: Mapping[str, Any] = field(repr=False)
+    redis_url: str = field(repr=False)
+    celery_broker_url: str = field(repr=False)
     time_zone: str
     language_code: str
     log_level: str
@@ -112,23 +117,45 @@ def _matching(pattern: str) -> Callable[[Any], str]:
     return check
 
 
-def _url(schemes: tuple[str, ...]) -> Callable[[Any], str]:
-    def check(value: Any) -> str:
-        if not value:
-            return ""
-        parts = urlsplit(value)
-        # urlsplit raises ValueError on a bad port only when it is asked.
-        if parts.scheme not in schemes or (parts.port is not None and not parts.port):
+def _redis_url(value: Any) -> str:
+    parts = urlsplit(value)
+    if parts.scheme == "unix":
+        if not parts.path:
             raise _Refused
-        if parts.scheme not in ("unix", "sqlite") and not parts.hostname:
-            raise _Refused
-        return str(value)
+    # redis-py takes a database that is no number for database 0.
+    elif not parts.hostname or not re.fullmatch(r"/?[0-9]*", parts.path):
+        raise _Refused
+    if parts.scheme not in REDIS_SCHEMES:
+        raise _Refused
+    parse_url(value)  # type: ignore[no-untyped-call]  # ValueError: the port, an option
+    return str(value)
 
-    return check
+
+def _broker_url(value: Any) -> str:
+    if not value:
+        return ""
+    parts = urlsplit(value)
+    if parts.scheme not in BROKER_SCHEMES:
+        raise _Refused
+    if parts.scheme != "redis+socket" and (not parts.hostname or parts.port == 0):
+        raise _Refused
+    return str(value)
+
+
+def _database(value: Any) -> str:
+    if value in ("sqlite://", "sqlite://:memory:"):
+        return str(value)
+    parts = urlsplit(value)
+    if parts.scheme not in DATABASE_SCHEMES or not parts.path.strip("/") or parts.port == 0:
+        raise _Refused
+    # Two slashes make the first folder a host, which Django would drop without a word.
+    if parts.scheme == "sqlite" and parts.netloc:
+        raise _Refused
+    return str(value)
 
 
 def _networks(values: Any) -> tuple[IPv4Network | IPv6Network, ...]:
-    return tuple(ip_network(value.strip()) for value in values)
+    return tuple(ip_network(value) for value in values)
 
 
 def _paths(values: Any) -> tuple[str, ...]:
@@ -138,7 +165,8 @@ def _paths(values: Any) -> tuple[str, ...]:
 
 
 def _hosts(values: Any) -> tuple[str, ...]:
-    if not all(re.fullmatch(r"\.?[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]", value) for value in values):
+    allowed = r"\*|\.?[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]"
+    if not all(re.fullmatch(allowed, value) for value in values):
         raise _Refused
     return tuple(values)
 
@@ -197,7 +225,7 @@ VARIABLES = (
         "list",
         [],
         "Host names that the site answers to.",
-        "host names, separated by commas; no '*'",
+        "host names, separated by commas; '*' only with DEBUG",
         _hosts,
     ),
     Variable(
@@ -213,8 +241,8 @@ VARIABLES = (
         "str",
         "sqlite:///var/iota.sqlite3",
         "The database.",
-        "a URL of " + ", ".join(DATABASE_SCHEMES),
-        _url(DATABASE_SCHEMES),
+        "a URL of " + ", ".join(DATABASE_SCHEMES) + ", with the database's name",
+        _database,
     ),
     Variable(
         "REDIS_URL",
@@ -222,7 +250,7 @@ VARIABLES = (
         "redis://127.0.0.1:6379/0",
         "Redis or Valkey: the counters and the cache.",
         "a URL of " + ", ".join(REDIS_SCHEMES),
-        _url(REDIS_SCHEMES),
+        _redis_url,
     ),
     Variable(
         "CELERY_BROKER_URL",
@@ -230,7 +258,7 @@ VARIABLES = (
         "",
         "Celery's broker; in production a server apart. Empty: REDIS_URL.",
         "a URL of " + ", ".join(BROKER_SCHEMES),
-        _url(BROKER_SCHEMES),
+        _broker_url,
     ),
     _boolean("IOTA_DEMO", False, "Plain HTTP on this machine, for `make demo` and tests."),
     _boolean("IOTA_DISABLED", False, "Enforce nothing: the way back in after a wrong limit."),
@@ -285,8 +313,8 @@ VARIABLES = (
         "str",
         "en",
         "Of the admin.",
-        "a code such as en or pt-br",
-        _matching(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*"),
+        "a language of Django, such as en or pt-br",
+        _one_of(tuple(code for code, _ in LANGUAGES)),
     ),
     Variable(
         "IOTA_LOG_LEVEL",
@@ -310,13 +338,26 @@ def create_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """
     source = dict(os.environ if environ is None else environ)
     problems: list[str] = []
+    _drop_empty(source)
     _read_files(source, problems)
+    _drop_empty(source)
     values = {variable.name: _read(variable, source, problems) for variable in VARIABLES}
     _refuse_unknown(source, problems)
     _require(values, source, problems)
     if problems:
-        raise ConfigurationError(problems)
+        raise ConfigurationError(sorted(problems, key=_declared_place))
     return _settings(values)
+
+
+def _drop_empty(source: dict[str, str]) -> None:
+    """``NAME=`` is how compose files say "not set"; an empty list can be meant."""
+    for variable in VARIABLES:
+        names = [f"{variable.name}_FILE"]
+        if variable.kind != "list":
+            names.append(variable.name)
+        for name in names:
+            if source.get(name) == "":
+                del source[name]
 
 
 def _read_files(source: dict[str, str], problems: list[str]) -> None:
@@ -329,9 +370,9 @@ def _read_files(source: dict[str, str], problems: list[str]) -> None:
             problems.append(f"{variable.name}: set as {variable.name}_FILE too; keep one of them")
             continue
         try:
-            source[variable.name] = Path(path).read_text().strip()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "not text"
+            source[variable.name] = Path(path).read_text(encoding="utf-8").strip()
+        except (OSError, ValueError) as error:  # not UTF-8, or a NUL in the path
+            reason = getattr(error, "strerror", None) or "not a file of text"
             problems.append(f"{variable.name}_FILE={path!r}: {reason}; name a readable file")
 
 
@@ -339,6 +380,8 @@ def _read(variable: Variable, source: Mapping[str, str], problems: list[str]) ->
     env = _Env(source)
     try:
         value = getattr(env, variable.kind)(variable.name, default=variable.default)
+        if isinstance(value, list):
+            value = [item for item in map(str.strip, value) if item]
         return variable.check(value)
     except (ValueError, TypeError):
         shown = _shown(variable, source[variable.name])
@@ -351,14 +394,19 @@ class _Env(environ.Env):  # type: ignore[misc]
 
     def __init__(self, source: Mapping[str, str]) -> None:
         super().__init__()
-        self.ENVIRON = source
+        # django-environ takes "$NAME" for a reference to NAME: a generated secret that begins
+        # with "$" came out empty. Escaped, every value is what was given.
+        self.escape_proxy = True
+        self.ENVIRON = {name: value.replace("$", r"\$") for name, value in source.items()}
 
 
 def _shown(variable: Variable, value: str) -> str:
     if variable.secret:
         return MASK
-    # A password inside a URL is a secret too, even where the URL cannot be parsed.
-    masked = re.sub(r"(?<=://)[^@\s]*@", f"{MASK}@", value)
+    # A password inside a URL is a secret too, even where the URL cannot be parsed: all that
+    # stands before the last "@" goes, and so do passwords among the options.
+    masked = re.sub(r"(?s)^([a-z+]+:/*)?.*@", rf"\1{MASK}@", value)
+    masked = re.sub(r"(?i)(pass\w*=)[^&\s]*", rf"\1{MASK}", masked)
     return repr(masked[:MAX_SHOWN_CHARS])
 
 
@@ -378,10 +426,24 @@ def _require(values: dict[str, Any], source: Mapping[str, str], problems: list[s
         required.append("ALLOWED_HOSTS")
     elif not values["ALLOWED_HOSTS"]:
         values["ALLOWED_HOSTS"] = ("localhost", "127.0.0.1", "[::1]")
+    if "*" in values["ALLOWED_HOSTS"] and values["DEBUG"] is not True:
+        problems.append("ALLOWED_HOSTS='*': use host names; '*' is for DEBUG only")
     declared = {variable.name: variable for variable in VARIABLES}
+    named = {_name_in(problem) for problem in problems}
     for name in required:
-        if not values[name] and not source.get(name):
+        if not values[name] and not source.get(name) and name not in named:
             problems.append(f"{name}: not set; use {declared[name].allowed}")
+
+
+def _name_in(problem: str) -> str:
+    return re.split("[=:]", problem, maxsplit=1)[0].removesuffix("_FILE")
+
+
+def _declared_place(problem: str) -> int:
+    """Unknown variables come last."""
+    names = [variable.name for variable in VARIABLES]
+    name = _name_in(problem)
+    return names.index(name) if name in names else len(names)
 
 
 def _settings(values: dict[str, Any]) -> Settings:
@@ -394,7 +456,7 @@ def _settings(values: dict[str, Any]) -> Settings:
         csrf_trusted_origins=values["CSRF_TRUSTED_ORIGINS"],
         database=database,
         redis_url=values["REDIS_URL"],
-        celery_broker_url=values["CELERY_BROKER_URL"] or values["REDIS_URL"],
+        celery_broker_url=values["CELERY_BROKER_URL"] or _as_broker(values["REDIS_URL"]),
         time_zone=values["IOTA_TIME_ZONE"],
         language_code=values["IOTA_LANGUAGE_CODE"],
         log_level=values["IOTA_LOG_LEVEL"],
@@ -417,6 +479,16 @@ def _settings(values: dict[str, Any]) -> Settings:
             local_processes=values["IOTA_LOCAL_PROCESSES"],
         ),
     )
+
+
+def _as_broker(redis_url: str) -> str:
+    """kombu spells ``unix:///path?db=1`` as ``redis+socket:///path?virtual_host=1``."""
+    parts = urlsplit(redis_url)
+    if parts.scheme != "unix":
+        return redis_url
+    number = parse_qs(parts.query).get("db", ["0"])[0]
+    userinfo = parts.netloc.rpartition("@")
+    return f"redis+socket://{userinfo[0]}{userinfo[1]}{parts.path}?virtual_host={number}"
 
 
 def as_markdown() -> str:

@@ -98,6 +98,83 @@ def test_a_misspelt_variable_is_an_error():
         create_settings({**PRODUCTION, "IOTA_DISABLE": "1"})
 
 
+@pytest.mark.parametrize("value", ["$" + "x" * 50, "$DEBUG" + "x" * 50, "a\\$b" + "x" * 50])
+def test_a_secret_is_kept_as_it_was_given(value):
+    settings = create_settings({**PRODUCTION, "SECRET_KEY": value, "IOTA_IDENTITY_KEY": value})
+    assert settings.secret_key == value
+    assert settings.rate_limit_config.identity_key == value.encode()
+
+
+def test_an_empty_variable_is_not_set():
+    names = ("REDIS_URL", "DATABASE_URL", "IOTA_IPV6_PREFIX", "IOTA_LOG_LEVEL", "REDIS_URL_FILE")
+    environment = {**PRODUCTION, **dict.fromkeys(names, "")}
+    assert create_settings(environment) == create_settings(PRODUCTION)
+    emptied = create_settings({**PRODUCTION, "IOTA_EXEMPT_PATHS": ""})
+    assert emptied.rate_limit_config.exempt_paths == ()
+
+
+def test_lists_may_have_blanks_behind_their_commas():
+    settings = create_settings({**PRODUCTION, "ALLOWED_HOSTS": "a.example, b.example"})
+    assert settings.allowed_hosts == ("a.example", "b.example")
+
+
+def test_every_host_is_allowed_in_debug_mode_only():
+    environment = {**PRODUCTION, "ALLOWED_HOSTS": "*"}
+    with pytest.raises(ConfigurationError, match="for DEBUG only"):
+        create_settings(environment)
+    assert create_settings({**environment, "DEBUG": "1"}).allowed_hosts == ("*",)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("REDIS_URL", "redis://h/abc"),
+        ("REDIS_URL", "redis://h/0?socket_timeout=abc"),
+        ("REDIS_URL", "redis://h:99999/0"),
+        ("REDIS_URL", "unix://"),
+        ("DATABASE_URL", "sqlite://var/iota.sqlite3"),
+        ("DATABASE_URL", "postgres://h"),
+        ("IOTA_LANGUAGE_CODE", "xx"),
+        ("SECRET_KEY_FILE", "nul\0"),
+    ],
+)
+def test_what_would_fail_later_is_refused_now(name, value):
+    environment = {**PRODUCTION, name: value}
+    if name.endswith("_FILE"):
+        del environment[name.removesuffix("_FILE")]
+    with pytest.raises(ConfigurationError) as caught:
+        create_settings(environment)
+    assert len(caught.value.problems) == 1
+    assert caught.value.problems[0].startswith(f"{name}=")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "redis:u:hunter2@h/0",
+        "http://u:hunt hunter2@h",
+        "http://u:a@hunter2@h",
+        "http://h/0?password=hunter2",
+    ],
+)
+def test_a_password_is_masked_wherever_it_stands(value):
+    with pytest.raises(ConfigurationError) as caught:
+        create_settings({**PRODUCTION, "REDIS_URL": value})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_no_secret_is_in_the_repr():
+    urls = {"REDIS_URL": "redis://:hunter2@h", "DATABASE_URL": "postgres://u:hunter2@h/d"}
+    shown = repr(create_settings({**PRODUCTION, **urls}))
+    secret = (PRODUCTION["SECRET_KEY"], PRODUCTION["IOTA_IDENTITY_KEY"], "hunter2")
+    assert not any(text in shown for text in secret)
+
+
+def test_celery_is_told_of_a_unix_socket_in_its_own_words():
+    settings = create_settings({**PRODUCTION, "REDIS_URL": "unix:///run/r.sock?db=1"})
+    assert settings.celery_broker_url == "redis+socket:///run/r.sock?virtual_host=1"
+
+
 @pytest.mark.parametrize(("text", "meant"), [("1", True), ("TRUE", True), ("off", False)])
 def test_truth_is_spelt_in_many_ways(text, meant):
     assert create_settings({**PRODUCTION, "DEBUG": text}).debug is meant
