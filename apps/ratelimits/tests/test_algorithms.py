@@ -76,7 +76,10 @@ def test_an_idle_identity_has_its_whole_quota(rate, waits):
 
 @given(rates(), st.integers(2, 40))
 def test_who_keeps_the_pace_is_never_denied(rate, requests):
-    pace_us = -(-rate.window_us * rate.cost // (rate.quota // rate.cost * rate.cost))
+    if rate.algorithm is Algorithm.TOKEN_BUCKET:
+        pace_us = -(-rate.window_us * rate.cost // rate.quota)
+    else:
+        pace_us = -(-rate.window_us // (rate.quota // rate.cost))
     if rate.algorithm is Algorithm.SLIDING_WINDOW:
         assume(rate.quota % rate.cost == 0 and rate.quota >= 2 * rate.cost)
         pace_us *= 2  # Approximate: the last window's requests count as if spread evenly.
