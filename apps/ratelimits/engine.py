@@ -65,12 +65,17 @@ class Engine:
     def index(self) -> Index:
         return self._index
 
+    @property
+    def started(self) -> bool:
+        """In this very process: a fork takes the ruleset along, but not the poller."""
+        return self._poller_pid == os.getpid()
+
     def start(self) -> None:
         """Load the ruleset and begin to poll its version; again after a fork. Cheap when done."""
-        if self._poller_pid == os.getpid():
+        if self.started:
             return
         with self._starting:
-            if self._poller_pid == os.getpid():
+            if self.started:
                 return
             self.refresh()
             self._stop = threading.Event()
@@ -83,7 +88,7 @@ class Engine:
     def stop(self) -> None:
         """End the polling; ``start`` begins it again."""
         self._stop.set()
-        if self._poller is not None and self._poller_pid == os.getpid():
+        if self._poller is not None and self.started:
             self._poller.join()
         self._poller_pid = None
 
@@ -115,7 +120,7 @@ class Engine:
 
     def _rebuild(self) -> Ruleset | None:
         """Redis has lost the ruleset: one process publishes it again, the others wait."""
-        if not self.store.try_lock() and self._poller_pid == os.getpid():
+        if not self.store.try_lock() and self.started:
             return None
         newest = self._from_database()
         if newest is not None:

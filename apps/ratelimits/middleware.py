@@ -75,11 +75,9 @@ class RateLimitMiddleware:
         if self._exempt(request):
             return await get_response(request)
         engine = get_engine()
-        if engine.version < 0:
+        if not engine.started:
             # Once per process: the first ruleset may have to come from the database.
             await asyncio.to_thread(engine.start)
-        else:
-            engine.start()
         facts = self._facts(request, engine)
         candidates = engine.candidates(facts)
         user = await self._auser(request, candidates) if _needs_user(candidates) else ANONYMOUS
