@@ -13,6 +13,7 @@ import os
 import secrets
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -67,12 +68,12 @@ class Processes:
             if process.poll() is None:
                 say(f"stopping {name}")
                 process.terminate()
-                try:
+                with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(STOP_TIMEOUT_S)
-                except subprocess.TimeoutExpired:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.killpg(process.pid, signal.SIGKILL)
-                    process.wait()
+            # Its group too: the workers of one that died by itself live on, and hold the port.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def say(text: str) -> None:
@@ -150,13 +151,20 @@ def manage(environ: dict[str, str], *arguments: str) -> None:
         raise DemoError(f"manage.py {arguments[0]} failed:\n{ran.stderr.decode()}")
 
 
+def has_rows(database: Path, table: str) -> bool:
+    """Asked of the data, not of a file's being there: a first run may have been interrupted."""
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        return connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is not None
+
+
 def make_staff(environ: dict[str, str]) -> None:
-    """A staff user, whose password is printed this once."""
+    """A staff user, whose password is printed this once: before, lest an interrupt swallow it."""
     password = secrets.token_urlsafe(12)
+    say(f"making a staff user with password '{password}' (shown only now)")
     extra = {"DJANGO_SUPERUSER_PASSWORD": password}
     arguments = ("createsuperuser", "--noinput", "--username", "staff", "--email", "")
     manage({**environ, **extra}, *arguments)
-    say(f"made the staff user 'staff' with password '{password}' (shown only now)")
+    say("made the staff user 'staff'")
 
 
 def wait_until_answering(processes: Processes, host: str, port: int) -> None:
@@ -184,16 +192,18 @@ def answers(host: str, port: int, path: str) -> bool:
 
 def run(processes: Processes, var: Path) -> None:
     host, port = address()
-    first = not (var / "iota.sqlite3").exists()
+    database = var / "iota.sqlite3"
     valkey_port = free_port("127.0.0.1")
     environ = environment(var, valkey_port)
     say(f"starting Valkey on port {valkey_port}, data in {var / 'valkey'}")
     start_valkey(processes, var / "valkey", valkey_port, environ)
-    say(f"migrating the database {var / 'iota.sqlite3'}")
+    say(f"migrating the database {database}")
     manage(environ, "migrate", "--verbosity", "0")
-    if first:
-        say("loading sample limits")
-        manage(environ, "loaddata", "demo_limits", "--verbosity", "0")
+    # No user yet: no run has come this far. Limits may be there, and are then not overwritten.
+    if not has_rows(database, "auth_user"):
+        if not has_rows(database, "ratelimits_ratelimit"):
+            say("loading sample limits")
+            manage(environ, "loaddata", "demo_limits", "--verbosity", "0")
         make_staff(environ)
     say("starting the site, a worker and beat")
     granian = [str(BIN / "granian"), "--interface", "wsgi", "--host", host, "--port", str(port)]

@@ -6,8 +6,10 @@ is set here.
 
 from __future__ import annotations
 
+import atexit
 import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import Generator, Iterator
 
@@ -27,6 +29,9 @@ def pytest_load_initial_conftests() -> Generator[None, object, object]:
     for name in [name for name in os.environ if name.startswith(OURS)]:
         del os.environ[name]
     folder = tempfile.mkdtemp(prefix="iota-tests-")
+    # Not pytest_unconfigure: pytest leaves that out where the settings or an option are wrong.
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(_server.stop)
     os.environ.update(
         DATABASE_URL=f"sqlite:///{folder}/iota.sqlite3",
         REDIS_URL=_server.start().url,
@@ -37,10 +42,6 @@ def pytest_load_initial_conftests() -> Generator[None, object, object]:
         ALLOWED_HOSTS="testserver,localhost,127.0.0.1",
     )
     return (yield)
-
-
-def pytest_unconfigure() -> None:
-    _server.stop()
 
 
 @pytest.fixture
