@@ -12,14 +12,14 @@ from functools import cache
 from django.db import DatabaseError, connections
 
 from . import conf, ruleset
-from .models import RulesetVersion, with_quota
+from .models import RulesetVersion
 from .policy.algorithms import Standing
 from .policy.client_ip import in_networks
 from .policy.decision import ALLOWED, Decision, Verdict, decide_all
 from .policy.facts import ANONYMOUS, RequestFacts, UserFacts
 from .policy.identity import digest, identity_parts
 from .policy.matching import CompiledRule, Index, applies_to, compile_ruleset
-from .policy.rules import OverrideAction, Rule, Ruleset
+from .policy.rules import Mode, OverrideAction, Rule, Ruleset, with_quota
 from .storage.connection import make_client
 from .storage.errors import Unavailable
 from .storage.limiter import RateLimiter, Target
@@ -167,6 +167,8 @@ class Engine:
                 continue
             rule, blocked_us = outcome
             if blocked_us:
+                if rule.mode is not Mode.ENFORCE:
+                    continue  # A limit that blocks nobody does not block these either.
                 return Plan((), (rule, blocked_us))
             parts = identity_parts(rule.counted_by, facts, user)
             if parts is not None:

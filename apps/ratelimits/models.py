@@ -181,13 +181,15 @@ class RateLimit(PublishedModel):
         errors: dict[str, str] = {}
         if self.path_kind == self.PathKind.ANY:
             self.path = ""
+        if self.path_kind == self.PathKind.REGEX and not self.path:
+            errors["path"] = "An empty pattern matches no path: write one, or choose every path."
         try:
             compile_path(self.as_path())
         except PolicyError as error:
             errors["path"] = str(error)
         if None not in (self.quota, self.window_amount, self.cost):
             try:
-                self.as_rate()
+                self._check_overrides(self.as_rate())
             except PolicyError as error:
                 errors["quota"] = str(error)
         if self.burst is not None and self.algorithm != self.Algorithm.TOKEN_BUCKET:
@@ -196,6 +198,15 @@ class RateLimit(PublishedModel):
             errors["active_until"] = "Ends before it begins: choose a later time."
         if errors:
             raise ValidationError(errors)
+
+    def _check_overrides(self, rate: rules.Rate) -> None:
+        """Raises PolicyError where the rate would make an override's quota impossible."""
+        overrides = Override.objects.filter(action=Override.Action.QUOTA)
+        for override in overrides.filter(Q(limit=None) | Q(limit=self.pk)):
+            try:
+                rules.with_quota(rate, override.quota or 0)
+            except PolicyError as error:
+                raise PolicyError(f"With the override '{override}': {error}") from error
 
     def coverage(self) -> str:
         """Which requests, in words: ``GET /api/*, per address``."""
@@ -281,14 +292,9 @@ class Override(PublishedModel):
         limits = [self.limit] if self.limit else list(RateLimit.objects.all())
         for limit in limits:
             try:
-                with_quota(limit.as_rate(), quota)
+                rules.with_quota(limit.as_rate(), quota)
             except PolicyError as error:
                 raise ValidationError({"quota": f"For limit {limit.name}: {error}"}) from error
-
-
-def with_quota(rate: rules.Rate, quota: int) -> rules.Rate:
-    """The rate of an override: its burst is its quota. Raises PolicyError as a Rate does."""
-    return rules.Rate(rate.algorithm, quota, rate.window_us, quota, rate.cost)
 
 
 class RulesetVersion(models.Model):

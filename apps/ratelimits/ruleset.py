@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from datetime import datetime
 
 from .models import Override, RateLimit, RulesetVersion
 from .policy import rules
+from .policy.errors import PolicyError
+from .policy.matching import compile_rule, parse_networks
 from .validators import split_lines
 
 READ_ATTEMPTS = 5
+
+logger = logging.getLogger(__name__)
 
 
 def load() -> rules.Ruleset:
@@ -26,12 +32,32 @@ def load() -> rules.Ruleset:
     return rules.Ruleset(min(seen, version), loaded)
 
 
-def _rules() -> list[rules.Rule]:
+def _rules() -> Iterator[rules.Rule]:
+    """What cannot be enforced (written past the form) is left out and named in the log: one bad
+    row must not keep every other limit from being published."""
     overrides = list(Override.objects.all())
     limits = RateLimit.objects.exclude(mode=RateLimit.Mode.OFF).prefetch_related("groups")
-    return [
-        as_rule(limit, [o for o in overrides if o.limit_id in (None, limit.pk)]) for limit in limits
-    ]
+    for limit in limits:
+        own = [override for override in overrides if override.limit_id in (None, limit.pk)]
+        try:
+            rule = as_rule(limit, [override for override in own if _usable(override, limit)])
+            compile_rule(rule)
+        except PolicyError as error:
+            logger.error("Limit %s is not enforced; mend it in the admin: %s", limit.name, error)
+        else:
+            yield rule
+
+
+def _usable(override: Override, limit: RateLimit) -> bool:
+    try:
+        if override.action == Override.Action.QUOTA:
+            rules.with_quota(limit.as_rate(), override.quota or 0)
+        if override.network:
+            parse_networks((override.network,))
+    except PolicyError as error:
+        logger.error("Override %s of %s is not applied: %s", override.pk, limit.name, error)
+        return False
+    return True
 
 
 def as_rule(limit: RateLimit, overrides: list[Override]) -> rules.Rule:

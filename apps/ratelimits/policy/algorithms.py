@@ -141,14 +141,18 @@ def _concurrency(rate: Rate, state: State, now: int, member: str) -> tuple[bool,
     return True, idle, State(len(held), held[0][0], 0, held)
 
 
-def refund(rate: Rate, state: State, charged_at: State, cost: int, member: str = "") -> State:
+def refund(
+    rate: Rate, state: State, charged_at: State, cost: int, member: str = "", now_us: int = 0
+) -> State:
     """Give back a charge, named by the state that the charge left, so that no more is freed
-    than was taken."""
+    than was taken. Of a token bucket's charge only what has not refilled by ``now_us`` is."""
     match rate.algorithm:
         case Algorithm.TOKEN_BUCKET:
+            unit = rate.denominator
             whole, part = rate.emission(cost)
-            borrow, remainder = divmod(state.b - part, rate.denominator)
-            return State(max(0, state.a - whole + borrow), remainder)
+            still_taken = (charged_at.a - now_us) * unit + charged_at.b
+            given = max(0, min(whole * unit + part, still_taken))
+            return State(*divmod(max(0, state.a * unit + state.b - given), unit))
         case Algorithm.FIXED_WINDOW:
             if state.a == charged_at.a:
                 return replace(state, b=max(0, state.b - cost))
@@ -161,9 +165,12 @@ def refund(rate: Rate, state: State, charged_at: State, cost: int, member: str =
             entries = list(state.entries)
             if charged_at.entries and charged_at.entries[-1] in entries:
                 entries.remove(charged_at.entries[-1])
-            return replace(state, entries=tuple(entries))
+            used = sum(int(units) for _, units in entries)
+            look = entries[0][0] + rate.window_us if entries else 0
+            return State(used, look, 0, tuple(entries))
         case Algorithm.CONCURRENCY:
-            return replace(state, entries=tuple(e for e in state.entries if e[1] != member))
+            held = tuple(entry for entry in state.entries if entry[1] != member)
+            return State(len(held), held[0][0] if held else 0, 0, held)
     return state
 
 
@@ -177,13 +184,15 @@ def standing(
             return _token_bucket_standing(rate, allowed, a, b, now, cost)
         case Algorithm.FIXED_WINDOW:
             end = a + rate.window_us - now
-            return Standing(max(0, rate.quota - b), 0 if allowed else end, end, end)
+            return Standing(max(0, rate.quota - b), 0 if allowed else end, end if b else 0, end)
         case Algorithm.SLIDING_WINDOW:
             return _sliding_window_standing(rate, allowed, a, b, c, now, cost)
         case Algorithm.SLIDING_LOG | Algorithm.CONCURRENCY:
             wait = max(0, b - now)
             reset = rate.window_us if a else 0
-            return Standing(max(0, rate.quota - a), 0 if allowed else wait, reset, wait)
+            # A slot may be released at any time: nothing is promised of the next instant.
+            steady = wait if rate.algorithm is Algorithm.SLIDING_LOG else 0
+            return Standing(max(0, rate.quota - a), 0 if allowed else wait, reset, steady)
 
 
 def _token_bucket_standing(

@@ -30,8 +30,9 @@ def fields(decision: Decision) -> dict[str, str]:
             continue
         rate = rule.rate
         policy = f'"{rule.name}";q={rate.quota}'
-        window_s = rate.window_us // 1_000_000
-        if window_s and rate.algorithm is not Algorithm.CONCURRENCY:
+        # Left out where it is no whole number of seconds: floored it would promise too much.
+        window_s, rest_us = divmod(rate.window_us, 1_000_000)
+        if not rest_us and rate.algorithm is not Algorithm.CONCURRENCY:
             policy += f";w={window_s}"
         policies.append(policy)
         standing = f'"{rule.name}";r={verdict.standing.remaining}'

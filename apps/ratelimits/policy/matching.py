@@ -30,6 +30,8 @@ def compile_path(pattern: PathPattern) -> PathTest:
     value = pattern.value
     if len(value) > MAX_PATTERN_CHARS:
         raise PolicyError(f"a path pattern of {len(value)} characters: at most {MAX_PATTERN_CHARS}")
+    if _as_utf8(value) is not value:
+        raise PolicyError(f"the path pattern {value!r} is no valid Unicode: remove the surrogate")
     match pattern.kind:
         case PathKind.ANY:
             return lambda facts: True
@@ -79,7 +81,21 @@ def _compile_regex(source: str) -> PathTest:
         reason = error.args[0]
         text = reason.decode() if isinstance(reason, bytes) else str(reason)
         raise PolicyError(f"RE2 does not accept {source!r}: {text}") from error
-    return lambda facts: compiled.fullmatch(facts.path) is not None
+    return lambda facts: compiled.fullmatch(_as_utf8(facts.path)) is not None
+
+
+def _as_utf8(path: str) -> str:
+    """The path as RE2 can read it: a lone surrogate becomes U+FFFD."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in path)
+    return path
+
+
+def _host_matches(host: str, pattern: str) -> bool:
+    """Names are compared as DNS does: without regard to case or to the root's final dot."""
+    return fnmatch.fnmatchcase(host.lower().removesuffix("."), pattern.lower().removesuffix("."))
 
 
 def parse_networks(texts: tuple[str, ...]) -> tuple[type_of_network, ...]:
@@ -109,7 +125,7 @@ class CompiledRule:
         return (
             (not rule.methods or facts.method in rule.methods)
             and self.matches_path(facts)
-            and (not rule.host or fnmatch.fnmatchcase(facts.host, rule.host))
+            and (not rule.host or _host_matches(facts.host, rule.host))
             and (rule.active_from_us is None or now_us >= rule.active_from_us)
             and (rule.active_until_us is None or now_us < rule.active_until_us)
             and (not self.networks or in_networks(facts.address, self.networks))

@@ -154,6 +154,11 @@ class Rate:
         )
 
 
+def with_quota(rate: Rate, quota: int) -> Rate:
+    """The rate of an override: its burst is its quota. Raises PolicyError as a Rate does."""
+    return Rate(rate.algorithm, quota, rate.window_us, quota, rate.cost)
+
+
 @dataclass(frozen=True, slots=True)
 class PathPattern:
     kind: PathKind = PathKind.ANY

@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 
 from ..policy import algorithms
 from ..policy.decision import Verdict
-from ..policy.rules import Algorithm, Rate, Rule
+from ..policy.rules import MAX_WINDOW_US, Algorithm, Rate, Rule
 
 MAX_IDENTITIES = 10_000
 
@@ -18,27 +19,34 @@ MAX_IDENTITIES = 10_000
 @lru_cache(maxsize=1024)
 def share(rate: Rate, processes: int) -> Rate:
     """One process's part of a rate: at least the cost of one request, else nobody passes."""
-    quota = max(rate.cost, rate.quota // processes)
     burst = max(rate.cost, rate.burst // processes)
-    if rate.algorithm is Algorithm.TOKEN_BUCKET:
-        # The quota of a token bucket is its pace: cost and capacity are bounded by the burst.
-        quota = max(1, rate.quota // processes)
-    return replace(rate, quota=quota, burst=burst)
+    if rate.algorithm is not Algorithm.TOKEN_BUCKET:
+        return replace(rate, quota=max(rate.cost, rate.quota // processes), burst=burst)
+    # The same quota in a longer window is the same part, and its fraction is never finer than
+    # the one that validation accepted.
+    if rate.window_us * processes <= MAX_WINDOW_US:
+        return replace(rate, window_us=rate.window_us * processes, burst=burst)
+    return replace(rate, quota=max(1, rate.quota // processes), burst=rate.cost)
 
 
 class LocalLimiter:
     """The reference arithmetic over a bounded dict of states, oldest forgotten first."""
 
-    def __init__(self, processes: int) -> None:
+    def __init__(
+        self, processes: int, clock_us: Callable[[], int] = lambda: time.time_ns() // 1000
+    ) -> None:
         self._processes = processes
+        self._clock_us = clock_us
+        self._seen_us = 0
         self._lock = threading.Lock()
         self._states: OrderedDict[tuple[str, int, int], algorithms.State] = OrderedDict()
         self._held: OrderedDict[str, list[tuple[Rule, tuple[str, int, int]]]] = OrderedDict()
 
     def decide(self, targets: list[tuple[Rule, str]], member: str) -> list[Verdict]:
         """Verdicts on (rule, digest), all charged or none; concurrency slots end by lease."""
-        now_us = time.time_ns() // 1000
         with self._lock:
+            # Never backwards, as in the scripts: a step back would begin a window anew.
+            now_us = self._seen_us = max(self._seen_us, self._clock_us())
             outcomes = []
             for rule, digest in targets:
                 rate = share(rule.rate, self._processes)

@@ -55,6 +55,7 @@ def test_a_saved_limit_is_published_and_logged(staff, engine):
         ({"window_amount": "400", "window_unit": "86400"}, "quota", "window_us"),
         ({"path_kind": "regex", "path": "("}, "path", "RE2 does not accept"),
         ({"path": "api"}, "path", "must begin with"),
+        ({"path_kind": "regex", "path": ""}, "path", "matches no path"),
         ({"networks": "10.0.0.0/33"}, "networks", "is no network"),
         ({"methods": "FETCH"}, "methods", "unknown method"),
         ({"name": "Not a slug"}, "name", "lower-case"),
@@ -66,6 +67,13 @@ def test_a_limit_that_cannot_be_is_refused_with_a_reason(staff, changes, field, 
     assert response.status_code == 200
     assert said in str(errors(response)[field])
     assert not RateLimit.objects.exists()
+
+
+def test_a_cost_over_an_overrides_quota_is_refused(staff):
+    limit = RateLimit.objects.create(name="one", quota=9)
+    Override.objects.create(limit=limit, network="10.0.0.0/8", action="quota", quota=2)
+    response = staff.post(f"{LIST}{limit.pk}/change/", form(cost="5"))
+    assert "With the override" in str(errors(response)["quota"])
 
 
 def test_actions_change_the_mode_and_are_logged(staff, engine):

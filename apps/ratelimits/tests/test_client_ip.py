@@ -3,8 +3,15 @@
 from ipaddress import ip_network
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from apps.ratelimits.policy.client_ip import client_address, in_networks
+from apps.ratelimits.policy.client_ip import (
+    UNKNOWN,
+    client_address,
+    in_networks,
+    parse_address,
+)
 
 PROXIES = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
 
@@ -39,3 +46,105 @@ def test_a_client_lies_in_its_networks():
     assert not in_networks("203.0.114.9", networks)
     assert not in_networks("unknown", networks)
     assert not in_networks("203.0.113.9", ())
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("203.0.113.9", "203.0.113.9"),
+        (" 203.0.113.9\t", "203.0.113.9"),
+        ('"203.0.113.9"', "203.0.113.9"),
+        ("203.0.113.9:65535", "203.0.113.9"),
+        ("[2001:db8::1]", "2001:db8::1"),
+        ("[2001:db8::1]:443", "2001:db8::1"),
+        ('"[2001:db8::1]:443"', "2001:db8::1"),
+        ("[fe80::1%eth0]:443", "fe80::1"),
+        ("fe80::1%eth0", "fe80::1"),
+        ("::ffff:203.0.113.9", "203.0.113.9"),
+        ("[::ffff:203.0.113.9]:80", "203.0.113.9"),
+        ("::FFFF:cb00:7109", "203.0.113.9"),
+        ("", None),
+        ("unknown", None),
+        ("_hidden", None),
+        ("203.0.113", None),
+        ("203.0.113.256", None),
+        ("203.0.113.09", None),
+        ("٢٠٣.0.113.9", None),
+        ("3405803785", None),
+        ("203.0.113.9/32", None),
+        ("2001:db8:::1", None),
+        ("[]:443", None),
+        ("203.0.113.9\x00", None),
+        ("\ud800", None),
+        ("unix:/run/iota.sock", None),
+        ("1" * 100_000, None),
+        (":" * 100_000, None),
+    ],
+)
+def test_an_address_is_read_in_every_form_that_proxies_write(text, expected):
+    parsed = parse_address(text)
+    assert (str(parsed) if parsed else None) == expected
+
+
+def test_nobody_is_believed_where_no_proxy_is_trusted():
+    assert client_address("10.0.0.1", "203.0.113.9", ()) == "10.0.0.1"
+
+
+def test_an_address_invented_to_look_like_a_proxy_hides_nobody():
+    """The client sends a chain of trusted addresses; its own is appended by the real proxy."""
+    assert client_address("10.0.0.1", "8.8.8.8, 10.0.0.5, 203.0.113.9", PROXIES) == "203.0.113.9"
+
+
+def test_a_chain_of_proxies_alone_is_counted_by_its_first():
+    assert client_address("10.0.0.1", "10.0.0.3, 10.0.0.2", PROXIES) == "10.0.0.3"
+
+
+def test_a_trusted_peer_is_known_by_its_mapped_address_too():
+    assert client_address("::ffff:10.0.0.1", "203.0.113.9", PROXIES) == "203.0.113.9"
+
+
+def test_a_mapped_client_is_the_same_client():
+    assert client_address("10.0.0.1", "::ffff:203.0.113.9", PROXIES) == "203.0.113.9"
+
+
+def test_a_subscriber_has_one_identity_whatever_its_prefix_lets_it_choose():
+    every = {client_address(f"2001:db8:1:2::{n:x}", "", ()) for n in range(1, 200)}
+    assert every == {"2001:db8:1:2::/64"}
+    assert client_address("2001:db8:1:3::1", "", ()) not in every
+    assert client_address("2001:db8:1:2::1", "", (), ipv6_prefix=56) == "2001:db8:1::/56"
+    assert client_address("2001:db8::1", "", (), ipv6_prefix=128) == "2001:db8::1/128"
+
+
+def test_what_is_cut_off_an_oversize_header_is_the_clients_end_of_it():
+    padding = "8.8.8.8, " * 10_000
+    assert client_address("10.0.0.1", padding + "203.0.113.9", PROXIES) == "203.0.113.9"
+    assert client_address("10.0.0.1", padding + "203.0.113.9, 10.0.0.2", PROXIES) == "203.0.113.9"
+
+
+def test_more_hops_than_any_site_has_end_at_a_proxy():
+    hops = ", ".join(["203.0.113.9"] + ["10.0.0.2"] * 100)
+    assert client_address("10.0.0.1", hops, PROXIES) == "10.0.0.2"
+
+
+@given(st.text(max_size=60), st.text(alphabet='0123456789abcdef.:[]%", \t/x', max_size=60))
+def test_no_header_raises_or_makes_an_identity_that_is_no_address(peer, forwarded):
+    for first, second in ((peer, forwarded), ("10.0.0.1", forwarded), ("10.0.0.1", peer)):
+        address = client_address(first, second, PROXIES)
+        assert address == UNKNOWN or ip_network(address)
+        in_networks(address, PROXIES)
+
+
+@given(st.text(alphabet="0123456789abcdef.:, ", max_size=80))
+def test_nothing_left_of_the_clients_own_address_matters(invented):
+    assert client_address("10.0.0.1", f"{invented}, 203.0.113.9", PROXIES) == "203.0.113.9"
+
+
+def test_a_network_narrower_than_the_identity_means_all_of_the_identity():
+    assert in_networks("2001:db8::/64", (ip_network("2001:db8::5/128"),))
+    assert not in_networks("2001:db8::/64", (ip_network("2001:db8:0:1::5/128"),))
+
+
+def test_versions_are_not_mixed():
+    assert not in_networks("203.0.113.9", (ip_network("::/0"),))
+    assert not in_networks("2001:db8::/64", (ip_network("0.0.0.0/0"),))
+    assert in_networks("203.0.113.9", (ip_network("::/0"), ip_network("0.0.0.0/0")))

@@ -132,3 +132,23 @@ def test_the_poller_brings_an_edit_into_force_within_a_second(engine):
 def test_a_ruleset_survives_being_stored():
     rules = (DEFAULT_RULE, Rule(7, "x", DEFAULT_RULE.rate, methods=frozenset({"GET", "PUT"})))
     assert decode(encode(Ruleset(3, rules))) == Ruleset(3, rules)
+
+
+def test_a_row_that_cannot_be_enforced_keeps_no_other_from_it(engine, caplog):
+    make()
+    make("two", path="/two")
+    make("three", path="/three", path_kind="prefix")
+    RateLimit.objects.filter(name="two").update(cost=1_000)
+    RateLimit.objects.filter(name="three").update(path_kind="regex", path="(")
+    assert names(engine) == ["one"]
+    assert "Limit two is not enforced" in caplog.text
+    assert "Limit three is not enforced" in caplog.text
+
+
+def test_an_override_that_a_dearer_request_made_impossible_is_left_out(engine, caplog):
+    limit = make(quota=9)
+    Override.objects.create(limit=limit, network="10.0.0.0/8", action="quota", quota=2)
+    RateLimit.objects.update(cost=5)
+    engine.refresh()
+    assert engine.index.rules[0].rule.overrides == ()
+    assert "is not applied" in caplog.text

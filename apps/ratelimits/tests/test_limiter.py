@@ -144,6 +144,17 @@ def test_a_refund_gives_back_exactly_one_charge(limiter, algorithm):
     assert limiter.peek([target]).remaining == 3
 
 
+def test_a_late_refund_frees_only_what_has_not_refilled(limiter):
+    target = Target(rule(Algorithm.TOKEN_BUCKET, quota=1, window_us=100_000), "a")
+    first, _ = limiter.traced_check([target])
+    time.sleep(0.12)
+    second, decision = limiter.traced_check([target])
+    assert decision.allowed
+    assert not limiter.refund(target, (first[3], first[1]))
+    assert limiter.refund(target, (second[3], second[1]))
+    assert limiter.check([target]).allowed
+
+
 def test_a_refund_of_another_window_frees_nothing(limiter):
     target = Target(rule(quota=5), "a")
     reply, _ = limiter.traced_check([target])

@@ -211,6 +211,14 @@ def test_an_override_of_a_network(limit, client, engine, changes, expected):
     assert statuses(client, REMOTE_ADDR="198.51.100.1") == [200, 200, 200, 429, 429]
 
 
+def test_a_block_on_a_shadow_limit_lifts_no_other(limit, client, engine):
+    shadow = limit(name="shadow", mode="shadow")
+    limit(quota=1)
+    Override.objects.create(limit=shadow, network="127.0.0.0/8", action="blocked")
+    engine.refresh()
+    assert statuses(client, 3) == [200, 429, 429]
+
+
 def test_limits_by_method_view_and_host(limit, client):
     limit(quota=1, methods="POST")
     limit(name="view", quota=1, path_kind="view", path="stream")
