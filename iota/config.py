@@ -1,6 +1,6 @@
 """Every variable of the environment, read once into a frozen object.
 
-``VARIABLES`` declares them; the docs' table is made from it: ``python -m iota.config``.
+``iota/variables.py`` declares them; ``python -m iota.config`` prints them as the docs' table.
 """
 
 from __future__ import annotations
@@ -8,26 +8,20 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import zoneinfo
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import environ
-from django.conf.global_settings import LANGUAGES
 from django.core.exceptions import ImproperlyConfigured
-from redis.connection import parse_url
+
+from .variables import VARIABLES, Variable, as_markdown
 
 MASK = "********"
 MAX_SHOWN_CHARS = 100
-REDIS_SCHEMES = ("redis", "rediss", "unix")
-DATABASE_SCHEMES = ("sqlite", "postgres", "postgresql", "psql")
-BROKER_SCHEMES = ("redis", "rediss", "redis+socket", "amqp", "amqps", "pyamqp")
-LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-MIN_SECRET_CHARS = 32
 
 
 class ConfigurationError(ImproperlyConfigured):
@@ -80,255 +74,6 @@ class Settings:
     hsts_seconds: int
     secure_ssl_redirect: bool
     rate_limit_config: RateLimitConfig
-
-
-class _Refused(ValueError):
-    """A value that is not allowed; the text says what is."""
-
-
-@dataclass(frozen=True, slots=True)
-class Variable:
-    """``kind`` is the reader of django-environ's Env; ``check`` returns what is kept."""
-
-    name: str
-    kind: str
-    default: Any
-    help: str
-    allowed: str
-    check: Callable[[Any], Any] = lambda value: value
-    secret: bool = False
-
-
-def _between(low: int, high: int) -> Callable[[Any], int]:
-    def check(value: Any) -> int:
-        if not low <= value <= high:
-            raise _Refused
-        return int(value)
-
-    return check
-
-
-def _matching(pattern: str) -> Callable[[Any], str]:
-    def check(value: Any) -> str:
-        if not re.fullmatch(pattern, value):
-            raise _Refused
-        return str(value)
-
-    return check
-
-
-def _redis_url(value: Any) -> str:
-    parts = urlsplit(value)
-    if parts.scheme == "unix":
-        if not parts.path:
-            raise _Refused
-    # redis-py takes a database that is no number for database 0.
-    elif not parts.hostname or not re.fullmatch(r"/?[0-9]*", parts.path):
-        raise _Refused
-    if parts.scheme not in REDIS_SCHEMES:
-        raise _Refused
-    parse_url(value)  # type: ignore[no-untyped-call]  # ValueError: the port, an option
-    return str(value)
-
-
-def _broker_url(value: Any) -> str:
-    if not value:
-        return ""
-    parts = urlsplit(value)
-    if parts.scheme not in BROKER_SCHEMES:
-        raise _Refused
-    if parts.scheme != "redis+socket" and (not parts.hostname or parts.port == 0):
-        raise _Refused
-    return str(value)
-
-
-def _database(value: Any) -> str:
-    if value in ("sqlite://", "sqlite://:memory:"):
-        return str(value)
-    parts = urlsplit(value)
-    if parts.scheme not in DATABASE_SCHEMES or not parts.path.strip("/") or parts.port == 0:
-        raise _Refused
-    # Two slashes make the first folder a host, which Django would drop without a word.
-    if parts.scheme == "sqlite" and parts.netloc:
-        raise _Refused
-    return str(value)
-
-
-def _networks(values: Any) -> tuple[IPv4Network | IPv6Network, ...]:
-    return tuple(ip_network(value) for value in values)
-
-
-def _paths(values: Any) -> tuple[str, ...]:
-    if not all(value.startswith("/") for value in values):
-        raise _Refused
-    return tuple(values)
-
-
-def _hosts(values: Any) -> tuple[str, ...]:
-    allowed = r"\*|\.?[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]"
-    if not all(re.fullmatch(allowed, value) for value in values):
-        raise _Refused
-    return tuple(values)
-
-
-def _origins(values: Any) -> tuple[str, ...]:
-    if not all(re.fullmatch(r"https?://[^/\s]+", value) for value in values):
-        raise _Refused
-    return tuple(values)
-
-
-def _secret(value: Any) -> str:
-    if value and len(value) < MIN_SECRET_CHARS:
-        raise _Refused
-    return str(value)
-
-
-def _one_of(choices: tuple[str, ...]) -> Callable[[Any], str]:
-    def check(value: Any) -> str:
-        if value not in choices:
-            raise _Refused
-        return str(value)
-
-    return check
-
-
-def _time_zone(value: Any) -> str:
-    if value not in zoneinfo.available_timezones():
-        raise _Refused
-    return str(value)
-
-
-def _integer(name: str, default: int, low: int, high: int, text: str) -> Variable:
-    allowed = f"a whole number from {low:,} to {high:,}"
-    return Variable(name, "int", default, text, allowed, _between(low, high))
-
-
-def _boolean(name: str, default: bool, text: str) -> Variable:
-    return Variable(name, "str", str(default).lower(), text, "true or false", _truth)
-
-
-def _truth(value: Any) -> bool:
-    # Env.bool takes every unknown word for False: "flase" must not switch anything.
-    text = value.strip().lower()
-    if text not in (*environ.Env.BOOLEAN_TRUE_STRINGS, "false", "no", "off", "0", ""):
-        raise _Refused
-    return text in environ.Env.BOOLEAN_TRUE_STRINGS
-
-
-SECRET = f"at least {MIN_SECRET_CHARS} characters"
-
-VARIABLES = (
-    Variable("SECRET_KEY", "str", "", "Django's key.", SECRET, _secret, secret=True),
-    _boolean("DEBUG", False, "Django's debug mode."),
-    Variable(
-        "ALLOWED_HOSTS",
-        "list",
-        [],
-        "Host names that the site answers to.",
-        "host names, separated by commas; '*' only with DEBUG",
-        _hosts,
-    ),
-    Variable(
-        "CSRF_TRUSTED_ORIGINS",
-        "list",
-        [],
-        "Origins whose forms are accepted.",
-        "origins such as https://example.com, separated by commas",
-        _origins,
-    ),
-    Variable(
-        "DATABASE_URL",
-        "str",
-        "sqlite:///var/iota.sqlite3",
-        "The database.",
-        "a URL of " + ", ".join(DATABASE_SCHEMES) + ", with the database's name",
-        _database,
-    ),
-    Variable(
-        "REDIS_URL",
-        "str",
-        "redis://127.0.0.1:6379/0",
-        "Redis or Valkey: the counters and the cache.",
-        "a URL of " + ", ".join(REDIS_SCHEMES),
-        _redis_url,
-    ),
-    Variable(
-        "CELERY_BROKER_URL",
-        "str",
-        "",
-        "Celery's broker; in production a server apart. Empty: REDIS_URL.",
-        "a URL of " + ", ".join(BROKER_SCHEMES),
-        _broker_url,
-    ),
-    _boolean("IOTA_DEMO", False, "Plain HTTP on this machine, for `make demo` and tests."),
-    _boolean("IOTA_DISABLED", False, "Enforce nothing: the way back in after a wrong limit."),
-    Variable(
-        "IOTA_KEY_PREFIX",
-        "str",
-        "iota:",
-        "Begins every key of the limiter, so that sites can share a server.",
-        "1 to 32 of letters, digits, ':', '_' and '-'",
-        _matching(r"[A-Za-z0-9:_-]{1,32}"),
-    ),
-    Variable(
-        "IOTA_IDENTITY_KEY",
-        "str",
-        "",
-        "Key of the digests that stand for clients in Redis.",
-        SECRET,
-        _secret,
-        secret=True,
-    ),
-    _integer("IOTA_REDIS_TIMEOUT_MS", 50, 1, 5_000, "How long a check waits for Redis."),
-    _integer("IOTA_REDIS_MAX_CONNECTIONS", 50, 1, 10_000, "Connections of one process."),
-    _integer("IOTA_BREAKER_FAILURES", 5, 1, 1_000, "Failures in a row before Redis is left alone."),
-    _integer("IOTA_BREAKER_OPEN_MS", 1_000, 10, 60_000, "How long it is left alone."),
-    _integer("IOTA_RULESET_POLL_MS", 250, 50, 1_000, "How often a process looks for edits."),
-    Variable(
-        "IOTA_TRUSTED_PROXIES",
-        "list",
-        [],
-        "Proxies whose X-Forwarded-For is believed.",
-        "networks such as 10.0.0.0/8, separated by commas",
-        _networks,
-    ),
-    _integer("IOTA_IPV6_PREFIX", 64, 32, 128, "Length of the IPv6 network that counts as one."),
-    Variable(
-        "IOTA_EXEMPT_PATHS",
-        "list",
-        ["/healthz", "/readyz", "/static/"],
-        "Beginnings of paths that are never limited.",
-        "paths that begin with '/', separated by commas",
-        _paths,
-    ),
-    _boolean("IOTA_EXEMPT_PREFLIGHT", True, "CORS preflights are never limited."),
-    _integer(
-        "IOTA_LOCAL_PROCESSES", 1, 1, 10_000, "Processes that share a quota while Redis is away."
-    ),
-    Variable(
-        "IOTA_TIME_ZONE", "str", "UTC", "Of the admin.", "a zone such as Europe/Paris", _time_zone
-    ),
-    Variable(
-        "IOTA_LANGUAGE_CODE",
-        "str",
-        "en",
-        "Of the admin.",
-        "a language of Django, such as en or pt-br",
-        _one_of(tuple(code for code, _ in LANGUAGES)),
-    ),
-    Variable(
-        "IOTA_LOG_LEVEL",
-        "str",
-        "INFO",
-        "What is logged to stderr.",
-        "one of " + ", ".join(LOG_LEVELS),
-        _one_of(LOG_LEVELS),
-    ),
-    _integer(
-        "IOTA_HSTS_SECONDS", 31_536_000, 0, 63_072_000, "Strict-Transport-Security; 0: not sent."
-    ),
-    _boolean("IOTA_SECURE_SSL_REDIRECT", True, "Plain HTTP is redirected to HTTPS."),
-)
 
 
 def create_settings(environ: Mapping[str, str] | None = None) -> Settings:
@@ -489,18 +234,6 @@ def _as_broker(redis_url: str) -> str:
     number = parse_qs(parts.query).get("db", ["0"])[0]
     userinfo = parts.netloc.rpartition("@")
     return f"redis+socket://{userinfo[0]}{userinfo[1]}{parts.path}?virtual_host={number}"
-
-
-def as_markdown() -> str:
-    """The table of docs/reference/configuration.md."""
-    rows = ["| variable | default | allowed | what it does |", "| --- | --- | --- | --- |"]
-    for variable in VARIABLES:
-        default = variable.default
-        if isinstance(default, list):
-            default = ",".join(default)
-        shown = f"`{default}`" if str(default) else ""
-        rows.append(f"| `{variable.name}` | {shown} | {variable.allowed} | {variable.help} |")
-    return "\n".join(rows) + "\n"
 
 
 if __name__ == "__main__":

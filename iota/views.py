@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from django.db import DatabaseError, connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
@@ -23,12 +25,11 @@ def home(request: HttpRequest) -> HttpResponse:
     engine = get_engine()
     engine.start()
     facts = request_facts(request, conf.current(), with_route=False)
-    index = engine.index
     user = UserFacts()
     if request.user.is_authenticated:
         groups = frozenset(str(pk) for pk in request.user.groups.values_list("pk", flat=True))
         user = UserFacts(str(request.user.pk), request.user.is_staff, groups)
-    asked = type(facts)("GET", "/api/test", facts.address, facts.host, "api-test")
+    asked = replace(facts, method="GET", path="/api/test", route="api-test")
     decision = engine.check(engine.plan(engine.candidates(asked), asked, user), charge=False)
     standings = [
         {
@@ -41,7 +42,7 @@ def home(request: HttpRequest) -> HttpResponse:
         for verdict in decision.verdicts
         if verdict.rule.mode is Mode.ENFORCE
     ]
-    context = {"standings": standings, "version": index.version, "address": facts.address}
+    context = {"standings": standings, "version": engine.version, "address": facts.address}
     return render(request, "iota/home.html", context)
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from iota.config import VARIABLES, ConfigurationError, as_markdown, create_settings
+from iota.config import ConfigurationError, create_settings
+from iota.variables import VARIABLES, as_markdown
 
 ROOT = Path(__file__).resolve().parents[2]
 

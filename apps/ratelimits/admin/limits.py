@@ -43,7 +43,7 @@ class RateLimitAdmin(PublishedAdmin):
     list_display = ("name", "covers", "rate", "short_algorithm", "short_mode", "updated_at")
     list_filter = ("mode", "algorithm", "counted_by", "path_kind")
     search_fields = ("name", "path", "host", "message")
-    filter_horizontal = ("groups",)
+    autocomplete_fields = ("groups",)
     actions = ("enforce", "shadow", "switch_off")
     list_filter_submit = False
     warn_unsaved_form = True
@@ -65,7 +65,8 @@ class RateLimitAdmin(PublishedAdmin):
             {
                 "fields": (
                     "algorithm",
-                    ("quota", "window_amount", "window_unit"),
+                    "quota",
+                    ("window_amount", "window_unit"),
                     ("burst", "cost"),
                     "start_afresh",
                 )

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
-type_of_network = IPv4Network | IPv6Network
+Network = IPv4Network | IPv6Network
 
 UNKNOWN = "unknown"
 """The identity of a peer without an address (a Unix socket): all of them count together."""
@@ -39,12 +39,12 @@ def parse_address(text: str) -> IPv4Address | IPv6Address | None:
     return address
 
 
-def _trusted(address: IPv4Address | IPv6Address, proxies: Sequence[type_of_network]) -> bool:
+def _trusted(address: IPv4Address | IPv6Address, proxies: Sequence[Network]) -> bool:
     return any(address.version == net.version and address in net for net in proxies)
 
 
 def client_address(
-    peer: str, forwarded_for: str, proxies: Sequence[type_of_network], ipv6_prefix: int = 64
+    peer: str, forwarded_for: str, proxies: Sequence[Network], ipv6_prefix: int = 64
 ) -> str:
     """The text that identifies the client: an IPv4 address, or an IPv6 network such as
     ``2001:db8::/64``, since one subscriber owns all of it."""
@@ -65,13 +65,9 @@ def client_address(
     return str(address)
 
 
-def in_networks(address: str, networks: Sequence[type_of_network]) -> bool:
+def in_networks(address: str, networks: Sequence[Network]) -> bool:
     """Whether the client (as ``client_address`` gives it) lies in one of the networks."""
     if not networks or address == UNKNOWN:
         return False
     own = ip_network(address)
-    return any(
-        own.network_address in net or (net.version == own.version and net.overlaps(own))
-        for net in networks
-        if net.version == own.version
-    )
+    return any(net.version == own.version and net.overlaps(own) for net in networks)

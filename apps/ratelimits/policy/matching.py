@@ -14,7 +14,7 @@ from ipaddress import ip_network
 
 import re2
 
-from .client_ip import in_networks, type_of_network
+from .client_ip import Network, in_networks
 from .errors import PolicyError
 from .facts import RequestFacts, UserFacts
 from .rules import Audience, PathKind, PathPattern, Rule, Ruleset
@@ -98,7 +98,7 @@ def _host_matches(host: str, pattern: str) -> bool:
     return fnmatch.fnmatchcase(host.lower().removesuffix("."), pattern.lower().removesuffix("."))
 
 
-def parse_networks(texts: tuple[str, ...]) -> tuple[type_of_network, ...]:
+def parse_networks(texts: tuple[str, ...]) -> tuple[Network, ...]:
     """Raises PolicyError naming the text that is no network."""
     networks = []
     for text in texts:
@@ -114,9 +114,9 @@ class CompiledRule:
     rule: Rule
     needs_user: bool
     matches_path: PathTest
-    networks: tuple[type_of_network, ...]
-    excluded: tuple[type_of_network, ...]
-    overrides: tuple[tuple[type_of_network, ...], ...]
+    networks: tuple[Network, ...]
+    excluded: tuple[Network, ...]
+    overrides: tuple[tuple[Network, ...], ...]
     """Per override of the rule: its network, or nothing for one of a user or group."""
 
     def matches(self, facts: RequestFacts, now_us: int) -> bool:

@@ -69,10 +69,10 @@ class _Call:
 
     def __init__(self, keys: Keys, targets: Sequence[Target], *, charge: bool) -> None:
         self.targets = targets
-        bucket_index: dict[str, int] = {}
+        places: dict[str, int] = {}
         for target in targets:
-            bucket_index.setdefault(keys.bucket(target.digest), len(bucket_index) + 1)
-        names = list(bucket_index)
+            places.setdefault(target.digest, len(places) + 1)
+        names = [keys.bucket(who) for who in places]
         plan: list[bytes] = []
         held: list[Held] = []
         self.member = os.urandom(12).hex()
@@ -82,17 +82,11 @@ class _Call:
                 names.append(sidecar)
                 if rule.rate.algorithm is Algorithm.CONCURRENCY:
                     held.append(Held(sidecar, self.member))
-            plan.append(
-                scripts.pack_limit(
-                    rule,
-                    bucket_index[keys.bucket(who)],
-                    len(names) if sidecar else 0,
-                    rule.rate.cost,
-                )
-            )
+            place = len(names) if sidecar else 0
+            plan.append(scripts.pack_limit(rule, places[who], place, rule.rate.cost))
         self.keys = names
         self.args: list[Any] = [
-            len(bucket_index),
+            len(places),
             b"1" if charge else b"0",
             b"".join(plan),
             self.member,
