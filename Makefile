@@ -1,6 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
-DEMO_ENV := IOTA_DEMO=1 SECRET_KEY=only-for-tools-that-import-the-settings IOTA_IDENTITY_KEY=only-for-tools-that-import-the-settings
+DEMO_ENV := IOTA_DEMO=1 SECRET_KEY=only-for-tools-that-import-the-settings IOTA_IDENTITY_KEY=another-only-for-tools-that-import-the-settings
 
 .PHONY: demo test lint clean
 

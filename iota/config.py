@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,7 @@ class Settings:
     log_level: str
     hsts_seconds: int
     secure_ssl_redirect: bool
+    tls_ends_at_proxy: bool
     rate_limit_config: RateLimitConfig
 
 
@@ -173,6 +175,16 @@ def _require(values: dict[str, Any], source: Mapping[str, str], problems: list[s
         values["ALLOWED_HOSTS"] = ("localhost", "127.0.0.1", "[::1]")
     if "*" in values["ALLOWED_HOSTS"] and values["DEBUG"] is not True:
         problems.append("ALLOWED_HOSTS='*': use host names; '*' is for DEBUG only")
+    if values["SECRET_KEY"] and values["SECRET_KEY"] == values["IOTA_IDENTITY_KEY"]:
+        problems.append(
+            "IOTA_IDENTITY_KEY: the same as SECRET_KEY; use another, so that changing one "
+            "changes nothing of the other"
+        )
+    if values["IOTA_TLS_ENDS_AT_PROXY"] is True and not source.get("IOTA_TRUSTED_PROXIES"):
+        problems.append(
+            "IOTA_TLS_ENDS_AT_PROXY='true': name that proxy in IOTA_TRUSTED_PROXIES, else every "
+            "visitor counts as the proxy's address"
+        )
     declared = {variable.name: variable for variable in VARIABLES}
     named = {_name_in(problem) for problem in problems}
     for name in required:
@@ -207,10 +219,11 @@ def _settings(values: dict[str, Any]) -> Settings:
         log_level=values["IOTA_LOG_LEVEL"],
         hsts_seconds=values["IOTA_HSTS_SECONDS"],
         secure_ssl_redirect=values["IOTA_SECURE_SSL_REDIRECT"],
+        tls_ends_at_proxy=values["IOTA_TLS_ENDS_AT_PROXY"],
         rate_limit_config=RateLimitConfig(
             redis_url=values["REDIS_URL"],
             key_prefix=values["IOTA_KEY_PREFIX"],
-            identity_key=values["IOTA_IDENTITY_KEY"].encode(),
+            identity_key=_key(values["IOTA_IDENTITY_KEY"]),
             disabled=values["IOTA_DISABLED"],
             redis_timeout_ms=values["IOTA_REDIS_TIMEOUT_MS"],
             redis_max_connections=values["IOTA_REDIS_MAX_CONNECTIONS"],
@@ -224,6 +237,12 @@ def _settings(values: dict[str, Any]) -> Settings:
             local_processes=values["IOTA_LOCAL_PROCESSES"],
         ),
     )
+
+
+def _key(text: str) -> bytes:
+    """All of a secret counts: BLAKE2b takes 64 bytes at most, so a longer one is hashed."""
+    key = text.encode()
+    return key if len(key) <= blake2b.MAX_KEY_SIZE else blake2b(key).digest()
 
 
 def _as_broker(redis_url: str) -> str:

@@ -3,6 +3,7 @@
 from django.contrib import admin
 from django.urls import path
 
+from . import accounts as accounts  # replaces the stock pages of users and groups
 from . import views
 
 urlpatterns = [

@@ -101,7 +101,8 @@ def _networks(values: Any) -> tuple[IPv4Network | IPv6Network, ...]:
 
 
 def _paths(values: Any) -> tuple[str, ...]:
-    if not all(value.startswith("/") for value in values):
+    # "/" alone would exempt the whole site: IOTA_DISABLED says that plainly.
+    if not all(value.startswith("/") and value.strip("/") for value in values):
         raise _Refused
     return tuple(values)
 
@@ -240,7 +241,7 @@ VARIABLES = (
         "list",
         ["/healthz", "/readyz", "/static/"],
         "Beginnings of paths that are never limited.",
-        "paths that begin with '/', separated by commas",
+        "paths that begin with '/' and go on, separated by commas",
         _paths,
     ),
     _boolean("IOTA_EXEMPT_PREFLIGHT", True, "CORS preflights are never limited."),
@@ -270,6 +271,11 @@ VARIABLES = (
         "IOTA_HSTS_SECONDS", 31_536_000, 0, 63_072_000, "Strict-Transport-Security; 0: not sent."
     ),
     _boolean("IOTA_SECURE_SSL_REDIRECT", True, "Plain HTTP is redirected to HTTPS."),
+    _boolean(
+        "IOTA_TLS_ENDS_AT_PROXY",
+        False,
+        "X-Forwarded-Proto is believed: only where a proxy sets it on every request.",
+    ),
 )
 
 

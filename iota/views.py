@@ -12,9 +12,9 @@ from django.views.decorators.http import require_safe
 
 from apps.ratelimits import conf
 from apps.ratelimits.engine import get_engine
-from apps.ratelimits.middleware import request_facts
 from apps.ratelimits.policy.facts import UserFacts
 from apps.ratelimits.policy.rules import Mode
+from apps.ratelimits.request_facts import request_facts
 from apps.ratelimits.storage.errors import Unavailable
 
 

@@ -12,19 +12,18 @@ from typing import Any, cast
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.conf import settings
-from django.core.exceptions import DisallowedHost, MiddlewareNotUsed
+from django.core.exceptions import MiddlewareNotUsed
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
-from django.urls import Resolver404, resolve
 
 from . import conf
 from .engine import Engine, get_engine
 from .policy import headers
-from .policy.client_ip import client_address
 from .policy.decision import Decision, Held
 from .policy.facts import ANONYMOUS, RequestFacts, UserFacts
 from .policy.matching import CompiledRule
+from .request_facts import request_facts
 
 GROUPS_TTL_S = 60
 MAX_GROUPS_REMEMBERED = 10_000
@@ -142,29 +141,6 @@ class RateLimitMiddleware:
         return UserFacts(str(user.pk), user.is_staff, groups)
 
 
-def request_facts(
-    request: HttpRequest, config: conf.RateLimitConfig, *, with_route: bool
-) -> RequestFacts:
-    """What limits may know of a request; the path is what the URL resolver sees."""
-    meta = request.META
-    try:
-        host = request.get_host().rpartition("@")[2].lower()
-    except DisallowedHost:
-        host = ""  # Django answers 400 further on; the limits without a host count it.
-    return RequestFacts(
-        method=request.method or "",
-        path=request.path_info,
-        address=client_address(
-            meta.get("REMOTE_ADDR", ""),
-            meta.get("HTTP_X_FORWARDED_FOR", ""),
-            config.trusted_proxies,
-            config.ipv6_prefix,
-        ),
-        host=host.partition(":")[0] if not host.startswith("[") else host,
-        route=_route(request) if with_route else "",
-    )
-
-
 def denied_response(request: HttpRequest, decision: Decision) -> HttpResponse:
     """429 or 503: problem details, or a page where the client prefers one."""
     problem = headers.problem(decision)
@@ -189,13 +165,6 @@ def _with_fields(response: HttpResponseBase, decision: Decision) -> HttpResponse
     for name, value in headers.fields(decision).items():
         response[name] = value
     return response
-
-
-def _route(request: HttpRequest) -> str:
-    try:
-        return resolve(request.path_info, getattr(request, "urlconf", None)).view_name
-    except Resolver404:
-        return ""
 
 
 def _needs_user(candidates: list[CompiledRule]) -> bool:
@@ -266,7 +235,9 @@ def _release_at_end(response: HttpResponseBase, release: _Release) -> None:
         release.now()
         return
     if response.is_async:
-        response.streaming_content = _areleasing(aiter(response), release)
+        # Not aiter(response): that one looks for the content when it is first asked, and would
+        # find itself.
+        response.streaming_content = _areleasing(aiter(response.streaming_content), release)
     else:
         response.streaming_content = _releasing(iter(response), release)
     # A stream that is closed before it was begun runs no `finally`.

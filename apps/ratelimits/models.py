@@ -49,7 +49,7 @@ class RateLimit(PublishedModel):
 
     class Mode(models.TextChoices):
         OFF = rules.Mode.OFF, "Off"
-        SHADOW = rules.Mode.SHADOW, "Shadow: counts, never blocks"
+        SHADOW = rules.Mode.SHADOW, "Shadow"
         ENFORCE = rules.Mode.ENFORCE, "Enforce"
 
     class PathKind(models.TextChoices):
@@ -72,11 +72,11 @@ class RateLimit(PublishedModel):
         EVERYONE = rules.CountedBy.EVERYONE, "Everyone together"
 
     class Algorithm(models.TextChoices):
-        TOKEN_BUCKET = rules.Algorithm.TOKEN_BUCKET, "Token bucket: a steady pace, with bursts"
-        FIXED_WINDOW = rules.Algorithm.FIXED_WINDOW, "Fixed window: cheapest, edges can double"
-        SLIDING_WINDOW = rules.Algorithm.SLIDING_WINDOW, "Sliding window: two windows, weighted"
-        SLIDING_LOG = rules.Algorithm.SLIDING_LOG, "Sliding log: exact, an entry per request"
-        CONCURRENCY = rules.Algorithm.CONCURRENCY, "Concurrency: requests at the same time"
+        TOKEN_BUCKET = rules.Algorithm.TOKEN_BUCKET, "Token bucket"
+        FIXED_WINDOW = rules.Algorithm.FIXED_WINDOW, "Fixed window"
+        SLIDING_WINDOW = rules.Algorithm.SLIDING_WINDOW, "Sliding window"
+        SLIDING_LOG = rules.Algorithm.SLIDING_LOG, "Sliding log"
+        CONCURRENCY = rules.Algorithm.CONCURRENCY, "Concurrency"
 
     class OnFailure(models.TextChoices):
         LOCAL = rules.FailurePolicy.LOCAL, "Count in each process alone"
@@ -112,7 +112,14 @@ class RateLimit(PublishedModel):
         blank=True, validators=[validate_networks], help_text="Never clients in these."
     )
     counted_by = models.CharField(max_length=20, choices=CountedBy, default=CountedBy.ADDRESS)
-    algorithm = models.CharField(max_length=20, choices=Algorithm, default=Algorithm.TOKEN_BUCKET)
+    algorithm = models.CharField(
+        max_length=20,
+        choices=Algorithm,
+        default=Algorithm.TOKEN_BUCKET,
+        help_text="Token bucket: a steady pace, with bursts. Fixed window: per clock minute or "
+        "day, twice as much across an edge. Sliding window: the same without most of the edge. "
+        "Sliding log: exact, an entry per request. Concurrency: requests at the same time.",
+    )
     quota = models.PositiveBigIntegerField(
         validators=[MinValueValidator(1), MaxValueValidator(rules.MAX_QUOTA)],
         help_text="Units per window; for concurrency, requests at the same time.",
@@ -133,7 +140,12 @@ class RateLimit(PublishedModel):
     cost = models.PositiveBigIntegerField(
         default=1, validators=[MinValueValidator(1)], help_text="Units that one request uses."
     )
-    mode = models.CharField(max_length=10, choices=Mode, default=Mode.ENFORCE)
+    mode = models.CharField(
+        max_length=10,
+        choices=Mode,
+        default=Mode.ENFORCE,
+        help_text="Shadow counts and never blocks: the way to try a limit out.",
+    )
     on_failure = models.CharField(
         "when Redis fails", max_length=10, choices=OnFailure, default=OnFailure.LOCAL
     )

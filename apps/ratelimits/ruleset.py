@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
+
+from django.contrib.auth.models import Group
+from django.db.models import Q
 
 from .models import Override, RateLimit, RulesetVersion
 from .policy import rules
@@ -48,6 +51,12 @@ def _rules() -> Iterator[rules.Rule]:
             yield rule
 
 
+def draft(limit: RateLimit, groups: Iterable[Group]) -> rules.Rule:
+    """A limit that may not be saved yet. Raises PolicyError where it could not be enforced."""
+    overrides = Override.objects.filter(Q(limit=None) | Q(limit=limit.pk))
+    return as_rule(limit, [o for o in overrides if _usable(o, limit)], groups)
+
+
 def _usable(override: Override, limit: RateLimit) -> bool:
     try:
         if override.action == Override.Action.QUOTA:
@@ -60,9 +69,14 @@ def _usable(override: Override, limit: RateLimit) -> bool:
     return True
 
 
-def as_rule(limit: RateLimit, overrides: list[Override]) -> rules.Rule:
+def as_rule(
+    limit: RateLimit, overrides: list[Override], groups: Iterable[Group] | None = None
+) -> rules.Rule:
+    """The limit as it is enforced; with other ``groups``, as a form would save it."""
+    if groups is None:
+        groups = limit.groups.all()
     return rules.Rule(
-        id=limit.pk,
+        id=limit.pk or 0,
         name=limit.name,
         rate=limit.as_rate(),
         epoch=limit.epoch,
@@ -71,7 +85,7 @@ def as_rule(limit: RateLimit, overrides: list[Override]) -> rules.Rule:
         path=limit.as_path(),
         host=limit.host.lower(),
         audience=rules.Audience(limit.audience),
-        groups=frozenset(str(group.pk) for group in limit.groups.all()),
+        groups=frozenset(str(group.pk) for group in groups),
         networks=split_lines(limit.networks),
         networks_excluded=split_lines(limit.networks_excluded),
         counted_by=rules.CountedBy(limit.counted_by),

@@ -101,9 +101,11 @@ def test_a_misspelt_variable_is_an_error():
 
 @pytest.mark.parametrize("value", ["$" + "x" * 50, "$DEBUG" + "x" * 50, "a\\$b" + "x" * 50])
 def test_a_secret_is_kept_as_it_was_given(value):
-    settings = create_settings({**PRODUCTION, "SECRET_KEY": value, "IOTA_IDENTITY_KEY": value})
+    settings = create_settings(
+        {**PRODUCTION, "SECRET_KEY": value, "IOTA_IDENTITY_KEY": value + "i"}
+    )
     assert settings.secret_key == value
-    assert settings.rate_limit_config.identity_key == value.encode()
+    assert settings.rate_limit_config.identity_key == f"{value}i".encode()
 
 
 def test_an_empty_variable_is_not_set():
@@ -191,3 +193,47 @@ def test_production_passes_djangos_deployment_check():
     command = [sys.executable, "manage.py", "check", "--deploy", "--fail-level", "WARNING"]
     ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"IOTA_IDENTITY_KEY": PRODUCTION["SECRET_KEY"]}, "the same as SECRET_KEY"),
+        ({"IOTA_EXEMPT_PATHS": "/healthz,/"}, "begin with '/' and go on"),
+        ({"IOTA_TLS_ENDS_AT_PROXY": "true"}, "name that proxy in IOTA_TRUSTED_PROXIES"),
+    ],
+)
+def test_what_would_undo_a_setting_is_refused(changes, said):
+    with pytest.raises(ConfigurationError) as caught:
+        create_settings({**PRODUCTION, **changes})
+    (problem,) = caught.value.problems
+    assert said in problem
+    assert PRODUCTION["SECRET_KEY"] not in problem
+
+
+def test_every_byte_of_a_long_identity_key_counts():
+    keys = {
+        create_settings(
+            {**PRODUCTION, "IOTA_IDENTITY_KEY": "k" * 64 + end}
+        ).rate_limit_config.identity_key
+        for end in ("", "a", "b")
+    }
+    assert len(keys) == 3
+    assert {len(key) for key in keys} == {64}
+
+
+def test_a_proxy_that_ends_tls_is_believed_only_where_the_site_says_so():
+    code = "from iota import settings; print(getattr(settings, 'SECURE_PROXY_SSL_HEADER', None))"
+    said = []
+    proxies = {"IOTA_TRUSTED_PROXIES": "10.0.0.0/8", "IOTA_TLS_ENDS_AT_PROXY": "true"}
+    for changes in ({}, proxies):
+        ran = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            env={"PATH": os.environ["PATH"], **PRODUCTION, **changes},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        said.append(ran.stdout.strip())
+    assert said == ["None", "('HTTP_X_FORWARDED_PROTO', 'https')"]

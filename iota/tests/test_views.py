@@ -29,3 +29,17 @@ def test_health_and_readiness(engine, client, redis_server):
         redis_server.resume()
     assert response.status_code == 503
     assert response.json()["redis"] == "unavailable"
+
+
+def test_the_page_is_live_and_works_without_a_script(engine, client):
+    page = client.get("/").content.decode()
+    assert '<noscript><meta http-equiv="refresh" content="5"></noscript>' in page
+
+
+def test_users_and_groups_wear_the_theme(engine, admin_client, admin_user):
+    for page in ("user/", "user/add/", f"user/{admin_user.pk}/change/", "group/", "group/add/"):
+        response = admin_client.get(f"/admin/auth/{page}")
+        assert response.status_code == 200
+        assert b"unfold" in response.content
+    password = f"/admin/auth/user/{admin_user.pk}/password/"
+    assert admin_client.get(password).status_code == 200

@@ -14,10 +14,14 @@ from ..engine import get_engine
 from ..models import RulesetVersion
 from ..storage.errors import Unavailable
 
+__all__ = ["CheckboxInput", "PublishedAdmin"]
+
 if apps.is_installed("unfold"):
     from unfold.admin import ModelAdmin
+    from unfold.widgets import UnfoldBooleanSwitchWidget as CheckboxInput
 else:
     from django.contrib.admin import ModelAdmin
+    from django.forms import CheckboxInput
 
 
 class PublishedAdmin(SimpleHistoryAdmin, ModelAdmin):  # type: ignore[misc]

@@ -10,9 +10,11 @@ from django.db.models import QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest
 
+from .. import ruleset
 from ..models import RateLimit
 from ..validators import METHODS, split_lines, validate_methods
-from .base import PublishedAdmin
+from . import lockout
+from .base import CheckboxInput, PublishedAdmin
 
 
 class RateLimitForm(ModelForm):  # type: ignore[type-arg]
@@ -20,6 +22,16 @@ class RateLimitForm(ModelForm):  # type: ignore[type-arg]
         required=False,
         help_text="Forget what has been counted so far: everyone begins with a full quota.",
     )
+
+    lock_out = forms.BooleanField(
+        label="Save it although it may lock me out",
+        required=False,
+        widget=forms.HiddenInput(),
+        help_text="IOTA_DISABLED=1 is the way back in.",
+    )
+
+    request: HttpRequest
+    """Of the person who edits; the admin's ``get_form`` sets it."""
 
     class Meta:
         model = RateLimit
@@ -29,6 +41,19 @@ class RateLimitForm(ModelForm):  # type: ignore[type-arg]
         if self.cleaned_data.get("start_afresh"):
             self.instance.epoch += 1
         return super().save(commit)  # type: ignore[no-any-return]
+
+    def _post_clean(self) -> None:
+        """After the model's own checks: only what could be saved is tried on the admin."""
+        super()._post_clean()  # type: ignore[misc]
+        if self.errors:
+            return
+        rule = ruleset.draft(self.instance, self.cleaned_data.get("groups", ()))
+        said = lockout.warning(rule, self.request)
+        if said is None:
+            return
+        self.fields["lock_out"].widget = CheckboxInput()
+        if not self.cleaned_data.get("lock_out"):
+            self.add_error("lock_out", said)
 
     def clean_methods(self) -> str:
         text = self.cleaned_data["methods"].upper()
@@ -40,7 +65,7 @@ class RateLimitForm(ModelForm):  # type: ignore[type-arg]
 @admin.register(RateLimit)
 class RateLimitAdmin(PublishedAdmin):
     form = RateLimitForm
-    list_display = ("name", "covers", "rate", "short_algorithm", "short_mode", "updated_at")
+    list_display = ("name", "covers", "rate", "algorithm", "mode", "updated_at")
     list_filter = ("mode", "algorithm", "counted_by", "path_kind")
     search_fields = ("name", "path", "host", "message")
     autocomplete_fields = ("groups",)
@@ -48,7 +73,7 @@ class RateLimitAdmin(PublishedAdmin):
     list_filter_submit = False
     warn_unsaved_form = True
     fieldsets = (
-        (None, {"fields": ("name", "mode")}),
+        (None, {"fields": ("name", "mode", "lock_out")}),
         ("Which requests", {"fields": (("path_kind", "path"), ("methods", "host"))}),
         (
             "Who",
@@ -86,14 +111,6 @@ class RateLimitAdmin(PublishedAdmin):
     def rate(self, limit: RateLimit) -> str:
         return limit.rate_text()
 
-    @admin.display(description="algorithm", ordering="algorithm")
-    def short_algorithm(self, limit: RateLimit) -> str:
-        return limit.get_algorithm_display().partition(":")[0]
-
-    @admin.display(description="mode", ordering="mode")
-    def short_mode(self, limit: RateLimit) -> str:
-        return limit.get_mode_display().partition(":")[0]
-
     @admin.action(description="Enforce selected limits", permissions=["change"])
     def enforce(self, request: HttpRequest, queryset: QuerySet[RateLimit]) -> None:
         self._set_mode(request, queryset, RateLimit.Mode.ENFORCE)
@@ -120,6 +137,7 @@ class RateLimitAdmin(PublishedAdmin):
     def get_form(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
         # A limit that is new has counted nothing: there is nothing to forget.
         form = super().get_form(request, obj, **kwargs)
+        form.request = request
         if obj is None and "start_afresh" in form.base_fields:
             form.base_fields["start_afresh"].widget = forms.HiddenInput()
         return form

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import Permission
+from django.contrib.auth.models import Group, Permission
 
 from apps.ratelimits.models import Override, RateLimit
 
@@ -152,3 +152,61 @@ def test_an_override_that_cannot_be_is_refused(staff, changes, said):
 def test_every_page_of_overrides_opens(staff, page):
     Override.objects.create(pk=1, network="192.0.2.0/24", action="blocked")
     assert staff.get(f"{OVERRIDES}{page}").status_code == 200
+
+
+EVERYWHERE = {"path_kind": "any", "path": ""}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"quota": "19"}, "takes 19 requests in a row"),
+        ({"quota": "50", "window_unit": "86400"}, "takes 2 requests an hour"),
+        ({"quota": "2", "algorithm": "concurrency"}, "lets 2 in at once"),
+        ({"quota": "60", "cost": "10"}, "takes 6 requests in a row"),
+        ({"quota": "5", "path_kind": "exact", "path": "/admin/login/", "methods": "POST"}, "POST"),
+        ({"quota": "5", "path_kind": "view", "path": "admin:login"}, "/admin/login/"),
+        ({"quota": "5", "active_from_0": "2030-01-01", "active_from_1": "00:00"}, "in a row"),
+    ],
+)
+def test_a_limit_that_locks_its_author_out_must_be_confirmed(staff, changes, said):
+    values = form(**{**EVERYWHERE, **changes})
+    refused = staff.post(f"{LIST}add/", values)
+    (text,) = errors(refused)["lock_out"]
+    assert said in text
+    assert b'name="lock_out"' in refused.content
+    assert not RateLimit.objects.exists()
+    assert staff.post(f"{LIST}add/", {**values, "lock_out": "on"}).status_code == 302
+    assert RateLimit.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"quota": "20"},
+        {"quota": "1", "mode": "shadow"},
+        {"quota": "1", "path_kind": "prefix", "path": "/api/"},
+        {"quota": "1", "networks": "203.0.113.0/24"},
+        {"quota": "1", "host": "api.example.com"},
+        {"quota": "3", "algorithm": "concurrency"},
+    ],
+)
+def test_a_limit_that_leaves_the_admin_usable_is_saved_at_once(staff, changes):
+    assert staff.post(f"{LIST}add/", form(**{**EVERYWHERE, **changes})).status_code == 302
+
+
+def test_overrides_count_for_the_lock_out(staff):
+    values = form(**EVERYWHERE, quota="1")
+    Override.objects.create(network="127.0.0.0/8", action="unlimited")
+    assert staff.post(f"{LIST}add/", values).status_code == 302
+    Override.objects.update(action="blocked")
+    refused = staff.post(f"{LIST}add/", {**values, "name": "two", "quota": "1000"})
+    assert "blocks you" in errors(refused)["lock_out"][0]
+
+
+def test_a_group_in_the_form_counts_for_the_lock_out(staff, admin_user):
+    group = Group.objects.create(name="duty")
+    values = form(**EVERYWHERE, quota="1", groups=[group.pk])
+    assert staff.post(f"{LIST}add/", values).status_code == 302
+    admin_user.groups.add(group)
+    assert "lock_out" in errors(staff.post(f"{LIST}add/", {**values, "name": "two"}))

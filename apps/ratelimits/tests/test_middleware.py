@@ -8,11 +8,14 @@ from http import HTTPStatus
 
 import http_sf
 import pytest
+from asgiref.sync import sync_to_async
 from django.contrib.auth.models import Group, User
 from django.http import HttpResponse, StreamingHttpResponse
-from django.test import AsyncClient, Client
+from django.test import AsyncClient, AsyncRequestFactory, Client
 from django.urls import path
 
+from apps.ratelimits.engine import get_engine
+from apps.ratelimits.middleware import RateLimitMiddleware
 from apps.ratelimits.models import Override, RateLimit
 
 
@@ -22,6 +25,18 @@ def slow_stream(request):
 
 def broken(request):
     raise RuntimeError("the view's own mistake")
+
+
+class Cors:
+    """An outer middleware that adds a field to each response, as those for CORS do."""
+
+    def __init__(self, get_response):
+        self.get_response = get_response
+
+    def __call__(self, request):
+        response = self.get_response(request)
+        response["Access-Control-Allow-Origin"] = "https://example.com"
+        return response
 
 
 urlpatterns = [
@@ -170,8 +185,6 @@ def test_a_limit_by_group_asks_for_groups_once_a_minute(
     made.save()
     user = django_user_model.objects.create_user("ada")
     user.groups.add(group)
-    from apps.ratelimits.engine import get_engine
-
     get_engine().refresh()
     client.force_login(user)
     assert client.get("/api/test")["RateLimit"].startswith('"three";r=4')
@@ -262,10 +275,6 @@ def test_without_redis_no_request_fails(limit, client, redis_server, engine):
 
 
 async def test_async_requests_are_counted_alike(limit, django_user_model):
-    from asgiref.sync import sync_to_async
-
-    from apps.ratelimits.engine import get_engine
-
     await sync_to_async(limit)(counted_by="user")
     client = AsyncClient()
     user = await sync_to_async(django_user_model.objects.create_user)("ada")
@@ -273,6 +282,66 @@ async def test_async_requests_are_counted_alike(limit, django_user_model):
     responses = await asyncio.gather(*(client.get("/api/test") for _ in range(5)))
     assert sorted(response.status_code for response in responses) == [200, 200, 200, 429, 429]
     assert (await AsyncClient().get("/api/test")).status_code == 200
+    await get_engine().limiter.aclose()
+
+
+async def test_a_slot_is_free_again_after_an_async_stream(limit, redis_client):
+    async def parts():
+        yield b"a"
+        yield b"b"
+
+    async def view(request):
+        return StreamingHttpResponse(parts())
+
+    await sync_to_async(limit)(quota=1, algorithm="concurrency", window_unit=3600)
+    response = await RateLimitMiddleware(view)(AsyncRequestFactory().get("/api/x"))
+    (key,) = redis_client.scan_iter("*c:*")
+    assert redis_client.zcard(key) == 1
+    assert [part async for part in response] == [b"a", b"b"]
+    assert redis_client.zcard(key) == 0
+    await get_engine().limiter.aclose()
+
+
+def test_a_denied_request_keeps_the_fields_of_an_outer_middleware(limit, settings):
+    settings.MIDDLEWARE = [f"{__name__}.Cors", *settings.MIDDLEWARE]
+    limit(quota=1)
+    client = Client()
+    client.get("/api/test")
+    denied = client.get("/api/test", headers={"origin": "https://example.com"})
+    assert denied.status_code == 429
+    assert denied["Access-Control-Allow-Origin"] == "https://example.com"
+    assert denied["RateLimit"]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+async def test_a_cancelled_request_gives_its_slot_back(limit, redis_client, streaming):
+    entered = asyncio.Event()
+
+    async def never():
+        entered.set()
+        await asyncio.sleep(60)
+        yield b""
+
+    async def view(request):
+        if streaming:
+            return StreamingHttpResponse(never())
+        async for _ in never():
+            pass
+
+    async def ask():
+        response = await RateLimitMiddleware(view)(AsyncRequestFactory().get("/api/x"))
+        async for _ in response:
+            pass
+
+    await sync_to_async(limit)(quota=1, algorithm="concurrency", window_unit=3600)
+    task = asyncio.create_task(ask())
+    await asyncio.wait_for(entered.wait(), 10)
+    (key,) = redis_client.scan_iter("*c:*")
+    assert redis_client.zcard(key) == 1
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 10)
+    assert redis_client.zcard(key) == 0
     await get_engine().limiter.aclose()
 
 

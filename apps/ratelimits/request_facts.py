@@ -1,0 +1,41 @@
+"""A Django request as what limits may know of it."""
+
+from __future__ import annotations
+
+from django.core.exceptions import DisallowedHost
+from django.http import HttpRequest
+from django.urls import Resolver404, resolve
+
+from . import conf
+from .policy.client_ip import client_address
+from .policy.facts import RequestFacts
+
+
+def request_facts(
+    request: HttpRequest, config: conf.RateLimitConfig, *, with_route: bool
+) -> RequestFacts:
+    """What limits may know of a request; the path is what the URL resolver sees."""
+    meta = request.META
+    try:
+        host = request.get_host().rpartition("@")[2].lower()
+    except DisallowedHost:
+        host = ""  # Django answers 400 further on; the limits without a host count it.
+    return RequestFacts(
+        method=request.method or "",
+        path=request.path_info,
+        address=client_address(
+            meta.get("REMOTE_ADDR", ""),
+            meta.get("HTTP_X_FORWARDED_FOR", ""),
+            config.trusted_proxies,
+            config.ipv6_prefix,
+        ),
+        host=host.partition(":")[0] if not host.startswith("[") else host,
+        route=_route(request) if with_route else "",
+    )
+
+
+def _route(request: HttpRequest) -> str:
+    try:
+        return resolve(request.path_info, getattr(request, "urlconf", None)).view_name
+    except Resolver404:
+        return ""
