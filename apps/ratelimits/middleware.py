@@ -235,9 +235,10 @@ def _release_at_end(response: HttpResponseBase, release: _Release) -> None:
         release.now()
         return
     if response.is_async:
-        # Not aiter(response): that one looks for the content when it is first asked, and would
+        # Not aiter(response), which looks for the content when it is first asked, and would
         # find itself.
-        response.streaming_content = _areleasing(aiter(response.streaming_content), release)
+        content = cast(AsyncIterator[bytes], response.streaming_content)
+        response.streaming_content = _areleasing(content, release)
     else:
         response.streaming_content = _releasing(iter(response), release)
     # A stream that is closed before it was begun runs no `finally`.

@@ -107,6 +107,7 @@ def test_an_edit_in_the_admin_is_law_within_a_second(demo, password):
         page.wait_for_url(f"{demo.url}/admin/")
 
         page.goto(f"{demo.url}/admin/ratelimits/ratelimit/add/")
+        assert not page.get_by_text("Save it although").is_visible()
         page.fill("input[name=name]", "three-per-minute")
         page.select_option("select[name=path_kind]", "exact")
         page.fill("input[name=path]", "/api/test")
@@ -122,6 +123,10 @@ def test_an_edit_in_the_admin_is_law_within_a_second(demo, password):
         assert '"three-per-minute";q=3;w=60' in denied.headers["RateLimit-Policy"]
         assert 0 < int(denied.headers["Retry-After"]) <= 60
         assert denied.json()["violated-policies"] == ["three-per-minute"]
+        page.goto(f"{demo.url}/api/test")
+        waits = page.inner_text("h1")
+        assert waits.startswith("Try again in ")
+        page.wait_for_function("was => document.querySelector('h1').innerText !== was", arg=waits)
 
         page.goto(edit)
         page.select_option("select[name=mode]", "shadow")
@@ -142,6 +147,13 @@ def test_an_edit_in_the_admin_is_law_within_a_second(demo, password):
 
         page.goto(f"{demo.url}/admin/ratelimits/ratelimit/")
         assert "api-per-address" in page.content()
+
+        page.goto(f"{demo.url}/")
+        page.evaluate("document.body.dataset.kept = 'the same page'")
+        shown = page.inner_text("main")
+        requests.get(f"{demo.url}/api/test", timeout=5)
+        page.wait_for_function("was => document.querySelector('main').innerText !== was", arg=shown)
+        assert page.evaluate("document.body.dataset.kept") == "the same page"
         browser.close()
 
 
