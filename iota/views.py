@@ -12,9 +12,9 @@ from django.views.decorators.http import require_safe
 
 from apps.ratelimits import conf
 from apps.ratelimits.engine import get_engine
-from apps.ratelimits.policy.facts import UserFacts
+from apps.ratelimits.policy.facts import ANONYMOUS
 from apps.ratelimits.policy.rules import Mode
-from apps.ratelimits.request_facts import request_facts
+from apps.ratelimits.request_facts import request_facts, user_facts
 from apps.ratelimits.storage.errors import Unavailable
 
 
@@ -25,10 +25,7 @@ def home(request: HttpRequest) -> HttpResponse:
     engine = get_engine()
     engine.start()
     facts = request_facts(request, conf.current(), with_route=False)
-    user = UserFacts()
-    if request.user.is_authenticated:
-        groups = frozenset(str(pk) for pk in request.user.groups.values_list("pk", flat=True))
-        user = UserFacts(str(request.user.pk), request.user.is_staff, groups)
+    user = user_facts(request.user) if request.user.is_authenticated else ANONYMOUS
     asked = replace(facts, method="GET", path="/api/test", route="api-test")
     decision = engine.check(engine.plan(engine.candidates(asked), asked, user), charge=False)
     standings = [

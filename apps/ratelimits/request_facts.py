@@ -1,14 +1,15 @@
-"""A Django request as what limits may know of it."""
+"""A Django request, and its user, as what limits may know of them."""
 
 from __future__ import annotations
 
+from django.contrib.auth.models import AbstractUser
 from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest
 from django.urls import Resolver404, resolve
 
 from . import conf
 from .policy.client_ip import client_address
-from .policy.facts import RequestFacts
+from .policy.facts import RequestFacts, UserFacts
 
 
 def request_facts(
@@ -32,6 +33,12 @@ def request_facts(
         host=host.partition(":")[0] if not host.startswith("[") else host,
         route=_route(request) if with_route else "",
     )
+
+
+def user_facts(user: AbstractUser) -> UserFacts:
+    """Of a signed-in user, read anew: for pages; the middleware remembers groups for a while."""
+    groups = frozenset(str(pk) for pk in user.groups.values_list("pk", flat=True))
+    return UserFacts(str(user.pk), user.is_staff, groups)
 
 
 def _route(request: HttpRequest) -> str:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
+from django.contrib.auth.models import AbstractUser
 from django.http import HttpRequest
 from django.urls import reverse
 
 from .. import conf
 from ..engine import get_engine
-from ..policy.facts import ANONYMOUS, UserFacts
+from ..policy.facts import ANONYMOUS
 from ..policy.matching import compile_rule
 from ..policy.rules import Algorithm, Mode, Rate, Rule
-from ..request_facts import request_facts
+from ..request_facts import request_facts, user_facts
 
+# What a person at work in the admin uses, generously: a page is one to three requests.
 ADMIN_BURST = 20
 ADMIN_PER_HOUR = 60
 ADMIN_AT_ONCE = 3
@@ -29,10 +32,9 @@ def warning(rule: Rule, request: HttpRequest) -> str | None:
         return None
     config = conf.current()
     index, login = reverse("admin:index"), reverse("admin:login")
-    # Active limits only are matched; one that begins tomorrow locks out tomorrow.
+    # Whenever it is active: a limit that begins tomorrow locks out tomorrow.
     compiled = compile_rule(replace(rule, active_from_us=None, active_until_us=None))
-    groups = frozenset(str(pk) for pk in request.user.groups.values_list("pk", flat=True))
-    user = UserFacts(str(request.user.pk), request.user.is_staff, groups)
+    user = user_facts(cast(AbstractUser, request.user))
     seen = request_facts(request, config, with_route=False)
     for path, route, who in (
         (index, "admin:index", user),
