@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest
 
 from .. import ruleset
 from ..models import RateLimit
+from ..policy.errors import PolicyError
 from ..validators import METHODS, split_lines, validate_methods
 from . import lockout
 from .base import CheckboxInput, PublishedAdmin
@@ -126,13 +127,23 @@ class RateLimitAdmin(PublishedAdmin):
     def _set_mode(
         self, request: HttpRequest, queryset: QuerySet[RateLimit], mode: RateLimit.Mode
     ) -> None:
-        """Saved one by one: each change belongs in the history and the audit log."""
-        changed = [limit for limit in queryset if limit.mode != mode]
-        for limit in changed:
+        """Saved one by one: each change belongs in the history and the audit log.
+
+        A limit that would lock this person out is left as it is: its form asks first.
+        """
+        changed = 0
+        for limit in queryset:
+            if limit.mode == mode:
+                continue
             limit.mode = mode
+            if said := _lock_out(limit, request):
+                said = f"{limit.name} was left as it is. {said} Its own form saves it even so."
+                self.message_user(request, said, messages.WARNING)
+                continue
             limit.save()
             self.log_change(request, limit, f"Mode set to {mode.value}.")
-        self.message_user(request, f"{len(changed)} of {len(queryset)} changed to {mode.value}.")
+            changed += 1
+        self.message_user(request, f"{changed} of {len(queryset)} changed to {mode.value}.")
 
     def get_form(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
         # A limit that is new has counted nothing: there is nothing to forget.
@@ -141,3 +152,11 @@ class RateLimitAdmin(PublishedAdmin):
         if obj is None and "start_afresh" in form.base_fields:
             form.base_fields["start_afresh"].widget = forms.HiddenInput()
         return form
+
+
+def _lock_out(limit: RateLimit, request: HttpRequest) -> str | None:
+    try:
+        rule = ruleset.draft(limit, limit.groups.all())
+        return lockout.warning(rule, request)
+    except PolicyError as error:
+        return f"It cannot be enforced: {error}."

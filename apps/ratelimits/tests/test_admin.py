@@ -77,7 +77,10 @@ def test_a_cost_over_an_overrides_quota_is_refused(staff):
 
 
 def test_actions_change_the_mode_and_are_logged(staff, engine):
-    limits = [RateLimit.objects.create(name=name, quota=1) for name in ("a", "b")]
+    limits = [
+        RateLimit.objects.create(name=name, quota=1, path_kind="prefix", path="/api/")
+        for name in ("a", "b")
+    ]
     for action, modes in (("shadow", {"shadow"}), ("switch_off", set()), ("enforce", {"enforce"})):
         chosen = {"action": action, "_selected_action": [limit.pk for limit in limits]}
         assert staff.post(LIST, chosen).status_code == 302
@@ -210,3 +213,24 @@ def test_a_group_in_the_form_counts_for_the_lock_out(staff, admin_user):
     assert staff.post(f"{LIST}add/", values).status_code == 302
     admin_user.groups.add(group)
     assert "lock_out" in errors(staff.post(f"{LIST}add/", {**values, "name": "two"}))
+
+
+def test_the_bulk_action_leaves_a_limit_that_locks_out_as_it_is(staff, engine):
+    """Two are chosen: the harmless one is enforced, the other stays, and staff are told which."""
+    rate = {"quota": 3, "mode": "shadow"}
+    harmless = RateLimit.objects.create(name="harmless", path_kind="prefix", path="/api/", **rate)
+    narrow = RateLimit.objects.create(name="narrow", path_kind="prefix", path="/admin/", **rate)
+    chosen = {"action": "enforce", "_selected_action": [harmless.pk, narrow.pk]}
+    response = staff.post(LIST, chosen, follow=True)
+    told = [str(message) for message in response.context["messages"]]
+    assert any("narrow was left as it is" in text and "in a row" in text for text in told)
+    assert "1 of 2 changed to enforce." in told
+    assert dict(RateLimit.objects.values_list("name", "mode")) == {
+        "harmless": "enforce",
+        "narrow": "shadow",
+    }
+    # Taking a limit out of force never locks anybody out.
+    RateLimit.objects.filter(pk=narrow.pk).update(mode="enforce")
+    staff.post(LIST, {"action": "shadow", "_selected_action": [narrow.pk]})
+    narrow.refresh_from_db()
+    assert narrow.mode == "shadow"
