@@ -54,6 +54,7 @@ class RateLimitConfig:
     ipv6_prefix: int
     exempt_paths: tuple[str, ...]
     exempt_preflight: bool
+    key_validator: str
     local_processes: int
 
 
@@ -234,6 +235,7 @@ def _settings(values: dict[str, Any]) -> Settings:
             ipv6_prefix=values["IOTA_IPV6_PREFIX"],
             exempt_paths=values["IOTA_EXEMPT_PATHS"],
             exempt_preflight=values["IOTA_EXEMPT_PREFLIGHT"],
+            key_validator=values["IOTA_KEY_VALIDATOR"],
             local_processes=values["IOTA_LOCAL_PROCESSES"],
         ),
     )

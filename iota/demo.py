@@ -119,6 +119,7 @@ def environment(var: Path, valkey_port: int) -> dict[str, str]:
         **outer,
         **kept_secrets(var),
         "IOTA_DEMO": "1",
+        "IOTA_KEY_VALIDATOR": "iota.demo_keys.whose_key",
         "ALLOWED_HOSTS": f"localhost,127.0.0.1,[::1],{os.environ.get('HOST', 'localhost')}",
         "REDIS_URL": f"redis://127.0.0.1:{valkey_port}/0",
         "DATABASE_URL": f"sqlite:///{var / 'iota.sqlite3'}",

@@ -245,6 +245,14 @@ VARIABLES = (
         _paths,
     ),
     _boolean("IOTA_EXEMPT_PREFLIGHT", True, "CORS preflights are never limited."),
+    Variable(
+        "IOTA_KEY_VALIDATOR",
+        "str",
+        "",
+        "Function (header, value) that says whose API key it is, or None. Empty: no key is known.",
+        "the dotted path of a function, such as accounts.keys.whose_key",
+        _matching(r"(?!\d)\w+(\.(?!\d)\w+)+|"),
+    ),
     _integer(
         "IOTA_LOCAL_PROCESSES", 1, 1, 10_000, "Processes that share a quota while Redis is away."
     ),

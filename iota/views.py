@@ -11,10 +11,10 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from apps.ratelimits import conf
+from apps.ratelimits.caller import Callers
 from apps.ratelimits.engine import get_engine
-from apps.ratelimits.policy.facts import ANONYMOUS
 from apps.ratelimits.policy.rules import Mode
-from apps.ratelimits.request_facts import request_facts, user_facts
+from apps.ratelimits.request_facts import request_facts
 from apps.ratelimits.storage.errors import Unavailable
 
 
@@ -24,10 +24,12 @@ def home(request: HttpRequest) -> HttpResponse:
     """What this is, and the visitor's own standing against the limits on ``/api/test``."""
     engine = get_engine()
     engine.start()
-    facts = request_facts(request, conf.current(), with_route=False)
-    user = user_facts(request.user) if request.user.is_authenticated else ANONYMOUS
+    config = conf.current()
+    facts = request_facts(request, config, with_route=False)
     asked = replace(facts, method="GET", path="/api/test", route="api-test")
-    decision = engine.check(engine.plan(engine.candidates(asked), asked, user), charge=False)
+    candidates = engine.candidates(asked)
+    user = Callers(config.key_validator).identify(request, candidates)
+    decision = engine.check(engine.plan(candidates, asked, user), charge=False)
     standings = [
         {
             "name": verdict.rule.name,

@@ -6,6 +6,9 @@ from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
+from django.utils.module_loading import import_string
+
+from . import conf
 
 MIDDLEWARE = f"{__package__}.middleware.RateLimitMiddleware"
 AUTHENTICATION = "django.contrib.auth.middleware.AuthenticationMiddleware"
@@ -13,6 +16,24 @@ CACHES = (
     "django.middleware.cache.UpdateCacheMiddleware",
     "django.middleware.cache.FetchFromCacheMiddleware",
 )
+
+
+@register()
+def check_key_validator(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    path = conf.current().key_validator
+    if not path:
+        return []
+    try:
+        import_string(path)
+    except ImportError as error:
+        return [
+            Error(
+                f"IOTA_KEY_VALIDATOR={path!r} cannot be imported: {error}",
+                hint="Name a function (header, value) by its dotted path.",
+                id="ratelimits.E003",
+            )
+        ]
+    return []
 
 
 @register()

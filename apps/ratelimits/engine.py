@@ -170,9 +170,8 @@ class Engine:
                 if rule.mode is not Mode.ENFORCE:
                     continue  # A limit that blocks nobody does not block these either.
                 return Plan((), (rule, blocked_us))
-            parts = identity_parts(rule.counted_by, facts, user)
-            if parts is not None:
-                targets.append(Target(rule, digest(self.config.identity_key, *parts)))
+            parts = identity_parts(rule, facts, user)
+            targets.append(Target(rule, digest(self.config.identity_key, *parts)))
         return Plan(tuple(targets))
 
     def check(self, plan: Plan, *, charge: bool = True) -> Decision:
@@ -199,15 +198,16 @@ def _override(
 ) -> tuple[Rule, int] | None:
     """The rule for this client and, where it is blocked, for how long (us); None: unlimited.
 
-    The most particular override wins: user, then network, then group.
+    The most particular override wins: user, then key, network and group.
     """
     found = None
-    rank = {"user": 3, "network": 2, "group": 1}
+    rank = {"user": 4, "key": 3, "network": 2, "group": 1}
     for override, networks in zip(compiled.rule.overrides, compiled.overrides, strict=True):
         if override.until_us is not None and override.until_us <= now_us:
             continue
         applies = {
             "user": override.value == user.pk,
+            "key": tuple(override.value.split(":", 1)) in user.keys,
             "group": override.value in user.groups,
             "network": in_networks(facts.address, networks),
         }[override.target]

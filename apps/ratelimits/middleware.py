@@ -6,27 +6,22 @@ Place it behind AuthenticationMiddleware and before any cache middleware.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, cast
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
-from django.conf import settings
 from django.core.exceptions import MiddlewareNotUsed
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
 
 from . import conf
+from .caller import Callers
 from .engine import Engine, get_engine
 from .policy import headers
 from .policy.decision import Decision, Held
-from .policy.facts import ANONYMOUS, RequestFacts, UserFacts
-from .policy.matching import CompiledRule
+from .policy.facts import RequestFacts
 from .request_facts import request_facts
-
-GROUPS_TTL_S = 60
-MAX_GROUPS_REMEMBERED = 10_000
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
 AsyncGetResponse = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
@@ -42,7 +37,7 @@ class RateLimitMiddleware:
             raise MiddlewareNotUsed("IOTA_DISABLED is set: no limit is enforced.")
         self.get_response = get_response
         self.config = config
-        self.groups = _GroupMemory()
+        self.callers = Callers(config.key_validator)
         self.is_async = iscoroutinefunction(get_response)
         if self.is_async:
             markcoroutinefunction(self)
@@ -56,7 +51,7 @@ class RateLimitMiddleware:
         engine.start()
         facts = self._facts(request, engine)
         candidates = engine.candidates(facts)
-        user = self._user(request, candidates) if _needs_user(candidates) else ANONYMOUS
+        user = self.callers.identify(request, candidates)
         decision = engine.check(engine.plan(candidates, facts, user))
         if not decision.allowed:
             return denied_response(request, decision)
@@ -79,7 +74,7 @@ class RateLimitMiddleware:
             await asyncio.to_thread(engine.start)
         facts = self._facts(request, engine)
         candidates = engine.candidates(facts)
-        user = await self._auser(request, candidates) if _needs_user(candidates) else ANONYMOUS
+        user = await self.callers.aidentify(request, candidates)
         decision = await engine.acheck(engine.plan(candidates, facts, user))
         if not decision.allowed:
             return denied_response(request, decision)
@@ -109,37 +104,6 @@ class RateLimitMiddleware:
     def _facts(self, request: HttpRequest, engine: Engine) -> RequestFacts:
         return request_facts(request, self.config, with_route=engine.index.needs_route)
 
-    def _user(self, request: HttpRequest, candidates: list[CompiledRule]) -> UserFacts:
-        if settings.SESSION_COOKIE_NAME not in request.COOKIES or not hasattr(request, "user"):
-            return ANONYMOUS
-        with _unseen_session(request):
-            user = request.user
-            if not user.is_authenticated:
-                return ANONYMOUS
-        groups: frozenset[str] = frozenset()
-        if _needs_groups(candidates):
-            known = self.groups.get(user.pk)
-            if known is None:
-                known = self.groups.put(user.pk, user.groups.values_list("pk", flat=True))
-            groups = known
-        return UserFacts(str(user.pk), user.is_staff, groups)
-
-    async def _auser(self, request: HttpRequest, candidates: list[CompiledRule]) -> UserFacts:
-        if settings.SESSION_COOKIE_NAME not in request.COOKIES or not hasattr(request, "auser"):
-            return ANONYMOUS
-        with _unseen_session(request):
-            user = await request.auser()
-            if not user.is_authenticated:
-                return ANONYMOUS
-        groups: frozenset[str] = frozenset()
-        if _needs_groups(candidates):
-            known = self.groups.get(user.pk)
-            if known is None:
-                found = [pk async for pk in user.groups.values_list("pk", flat=True)]
-                known = self.groups.put(user.pk, found)
-            groups = known
-        return UserFacts(str(user.pk), user.is_staff, groups)
-
 
 def denied_response(request: HttpRequest, decision: Decision) -> HttpResponse:
     """429 or 503: problem details, or a page where the client prefers one."""
@@ -165,50 +129,6 @@ def _with_fields(response: HttpResponseBase, decision: Decision) -> HttpResponse
     for name, value in headers.fields(decision).items():
         response[name] = value
     return response
-
-
-def _needs_user(candidates: list[CompiledRule]) -> bool:
-    return any(compiled.needs_user for compiled in candidates)
-
-
-def _needs_groups(candidates: list[CompiledRule]) -> bool:
-    return any(
-        compiled.rule.groups or any(o.target == "group" for o in compiled.rule.overrides)
-        for compiled in candidates
-    )
-
-
-class _unseen_session:
-    """Asking who the user is must not add ``Vary: Cookie`` to a response that does not vary."""
-
-    def __init__(self, request: HttpRequest) -> None:
-        self._session = getattr(request, "session", None)
-        self._accessed = getattr(self._session, "accessed", False)
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *exc_info: object) -> None:
-        if self._session is not None:
-            self._session.accessed = self._accessed
-
-
-class _GroupMemory:
-    """The groups of recent users, for 60 s each."""
-
-    def __init__(self) -> None:
-        self._known: dict[Any, tuple[float, frozenset[str]]] = {}
-
-    def get(self, pk: Any) -> frozenset[str] | None:
-        found = self._known.get(pk)
-        return found[1] if found and found[0] > time.monotonic() else None
-
-    def put(self, pk: Any, groups: Any) -> frozenset[str]:
-        if len(self._known) >= MAX_GROUPS_REMEMBERED:
-            self._known.clear()
-        known = frozenset(str(group) for group in groups)
-        self._known[pk] = (time.monotonic() + GROUPS_TTL_S, known)
-        return known
 
 
 class _Release:

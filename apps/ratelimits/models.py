@@ -17,7 +17,15 @@ from .policy import rules
 from .policy.errors import PolicyError
 from .policy.matching import compile_path, parse_networks
 from .querysets import PublishedQuerySet
-from .validators import split_lines, validate_methods, validate_name, validate_networks
+from .validators import (
+    split_lines,
+    validate_argument,
+    validate_counted_by,
+    validate_header,
+    validate_methods,
+    validate_name,
+    validate_networks,
+)
 
 
 class WindowUnit(models.IntegerChoices):
@@ -67,8 +75,11 @@ class RateLimit(PublishedModel):
         STAFF = rules.Audience.STAFF, "Staff"
 
     class CountedBy(models.TextChoices):
-        ADDRESS = rules.CountedBy.ADDRESS, "Client address (IPv6 by network)"
-        USER = rules.CountedBy.USER, "User, or address while anonymous"
+        ADDRESS = rules.CountedBy.ADDRESS, "Client address"
+        USER = rules.CountedBy.USER, "User"
+        SESSION = rules.CountedBy.SESSION, "Session"
+        HEADER = rules.CountedBy.HEADER, "API key in a header"
+        VIEW_ARGUMENT = rules.CountedBy.VIEW_ARGUMENT, "Argument of the view"
         EVERYONE = rules.CountedBy.EVERYONE, "Everyone together"
 
     class Algorithm(models.TextChoices):
@@ -111,7 +122,24 @@ class RateLimit(PublishedModel):
     networks_excluded = models.TextField(
         blank=True, validators=[validate_networks], help_text="Never clients in these."
     )
-    counted_by = models.CharField(max_length=20, choices=CountedBy, default=CountedBy.ADDRESS)
+    counted_by = models.CharField(
+        max_length=100,
+        default=CountedBy.ADDRESS,
+        validators=[validate_counted_by],
+        help_text="Several together: each combination has its own quota.",
+    )
+    header = models.CharField(
+        max_length=64,
+        blank=True,
+        validators=[validate_header],
+        help_text="Such as X-Api-Key. Only keys that IOTA_KEY_VALIDATOR knows count apart.",
+    )
+    view_argument = models.CharField(
+        max_length=64,
+        blank=True,
+        validators=[validate_argument],
+        help_text="Its name in the URL pattern, such as pk.",
+    )
     algorithm = models.CharField(
         max_length=20,
         choices=Algorithm,
@@ -189,8 +217,12 @@ class RateLimit(PublishedModel):
     def as_path(self) -> rules.PathPattern:
         return rules.PathPattern(rules.PathKind(self.path_kind), self.path)
 
+    def as_counted_by(self) -> tuple[rules.CountedBy, ...]:
+        chosen = split_lines(self.counted_by)
+        return tuple(part for part in rules.CountedBy if part in chosen)
+
     def clean(self) -> None:
-        errors: dict[str, str] = {}
+        errors = self._clean_counted_by()
         if self.path_kind == self.PathKind.ANY:
             self.path = ""
         if self.path_kind == self.PathKind.REGEX and not self.path:
@@ -211,6 +243,23 @@ class RateLimit(PublishedModel):
         if errors:
             raise ValidationError(errors)
 
+    def _clean_counted_by(self) -> dict[str, str]:
+        chosen = self.as_counted_by()
+        self.counted_by = ",".join(chosen)
+        if rules.CountedBy.HEADER not in chosen:
+            self.header = ""
+        elif not self.header:
+            return {"header": "Name the header that is counted by, such as X-Api-Key."}
+        if rules.CountedBy.VIEW_ARGUMENT not in chosen:
+            self.view_argument = ""
+        elif not self.view_argument:
+            return {"view_argument": "Name the argument that is counted by, such as pk."}
+        if not chosen:
+            return {"counted_by": "Choose by what requests are counted."}
+        if rules.CountedBy.EVERYONE in chosen and len(chosen) > 1:
+            return {"counted_by": "Everyone together is one count: choose it alone, or not at all."}
+        return {}
+
     def _check_overrides(self, rate: rules.Rate) -> None:
         """Raises PolicyError where the rate would make an override's quota impossible."""
         overrides = Override.objects.filter(action=Override.Action.QUOTA)
@@ -229,8 +278,17 @@ class RateLimit(PublishedModel):
             self.PathKind.PREFIX: f"{self.path}…",
             self.PathKind.VIEW: f"view {self.path}",
         }.get(self.PathKind(self.path_kind), self.path)
-        counted = {"address": "per address", "user": "per user", "everyone": "all together"}
-        return f"{methods} on {path}, {counted[self.counted_by]}"
+        return f"{methods} on {path}, {self._counted_in_words()}"
+
+    def _counted_in_words(self) -> str:
+        chosen = self.as_counted_by()
+        if rules.CountedBy.EVERYONE in chosen:
+            return "all together"
+        words = {
+            rules.CountedBy.HEADER: self.header,
+            rules.CountedBy.VIEW_ARGUMENT: f"argument {self.view_argument}",
+        }
+        return "per " + " and ".join(words.get(part, part.value) for part in chosen)
 
     def rate_text(self) -> str:
         """``100 per minute``, ``20 at once``."""
@@ -244,7 +302,7 @@ class RateLimit(PublishedModel):
 
 
 class Override(PublishedModel):
-    """Another quota, none, or a block for one user, group or network."""
+    """Another quota, none, or a block for one user, group, network or API key."""
 
     class Action(models.TextChoices):
         QUOTA = rules.OverrideAction.QUOTA, "Another quota"
@@ -264,6 +322,18 @@ class Override(PublishedModel):
     )
     group = models.ForeignKey("auth.Group", null=True, blank=True, on_delete=models.CASCADE)
     network = models.CharField(max_length=43, blank=True, help_text="Such as 203.0.113.0/24.")
+    header = models.CharField(
+        max_length=64,
+        blank=True,
+        validators=[validate_header],
+        help_text="That holds an API key, such as X-Api-Key.",
+    )
+    key_of = models.CharField(
+        "whose key",
+        max_length=200,
+        blank=True,
+        help_text="As IOTA_KEY_VALIDATOR names it: never the key itself.",
+    )
     action = models.CharField(max_length=10, choices=Action)
     quota = models.PositiveBigIntegerField(
         null=True, blank=True, validators=[MinValueValidator(1), MaxValueValidator(rules.MAX_QUOTA)]
@@ -277,12 +347,17 @@ class Override(PublishedModel):
         ordering = ["pk"]
 
     def __str__(self) -> str:
-        return f"{self.get_action_display()} for {self.user or self.group or self.network}"
+        return f"{self.get_action_display()} for {self._whom()}"
+
+    def _whom(self) -> str:
+        return str(self.user or self.group or self.network or f"{self.header} of {self.key_of}")
 
     def clean(self) -> None:
-        targets = [target for target in (self.user_id, self.group_id, self.network) if target]
-        if len(targets) != 1:
-            raise ValidationError("Name one of user, group and network: whom this is about.")
+        targets = (self.user_id, self.group_id, self.network, self.header or self.key_of)
+        if len([target for target in targets if target]) != 1:
+            raise ValidationError("Name one of user, group, network and key: whom this is about.")
+        if bool(self.header) != bool(self.key_of):
+            raise ValidationError({"key_of": "Goes with the header that holds the key."})
         if self.network:
             try:
                 parse_networks((self.network,))
@@ -293,7 +368,12 @@ class Override(PublishedModel):
         if self.quota is not None:
             self._check_quota(self.quota)
         same = Override.objects.filter(
-            limit=self.limit, user=self.user, group=self.group, network=self.network
+            limit=self.limit,
+            user=self.user,
+            group=self.group,
+            network=self.network,
+            header__iexact=self.header,
+            key_of=self.key_of,
         ).exclude(pk=self.pk)
         if self.until is not None:
             same = same.exclude(until__lt=self.until, until__isnull=False)

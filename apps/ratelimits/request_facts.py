@@ -21,6 +21,7 @@ def request_facts(
         host = request.get_host().rpartition("@")[2].lower()
     except DisallowedHost:
         host = ""  # Django answers 400 further on; the limits without a host count it.
+    route, arguments = _route(request) if with_route else ("", ())
     return RequestFacts(
         method=request.method or "",
         path=request.path_info,
@@ -31,7 +32,8 @@ def request_facts(
             config.ipv6_prefix,
         ),
         host=host.partition(":")[0] if not host.startswith("[") else host,
-        route=_route(request) if with_route else "",
+        route=route,
+        arguments=arguments,
     )
 
 
@@ -41,8 +43,9 @@ def user_facts(user: AbstractUser) -> UserFacts:
     return UserFacts(str(user.pk), user.is_staff, groups)
 
 
-def _route(request: HttpRequest) -> str:
+def _route(request: HttpRequest) -> tuple[str, tuple[tuple[str, str], ...]]:
     try:
-        return resolve(request.path_info, getattr(request, "urlconf", None)).view_name
+        match = resolve(request.path_info, getattr(request, "urlconf", None))
     except Resolver404:
-        return ""
+        return "", ()
+    return match.view_name, tuple((name, str(value)) for name, value in match.kwargs.items())

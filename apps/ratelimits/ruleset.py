@@ -88,7 +88,9 @@ def as_rule(
         groups=frozenset(str(group.pk) for group in groups),
         networks=split_lines(limit.networks),
         networks_excluded=split_lines(limit.networks_excluded),
-        counted_by=rules.CountedBy(limit.counted_by),
+        counted_by=limit.as_counted_by(),
+        header=limit.header.lower(),
+        view_argument=limit.view_argument,
         on_failure=rules.FailurePolicy(limit.on_failure),
         message=limit.message,
         active_from_us=_us(limit.active_from),
@@ -102,6 +104,8 @@ def _override(override: Override) -> rules.Override:
         target, value = "user", str(override.user_id)
     elif override.group_id:
         target, value = "group", str(override.group_id)
+    elif override.key_of:
+        target, value = "key", f"{override.header.lower()}:{override.key_of}"
     else:
         target, value = "network", override.network
     return rules.Override(

@@ -7,12 +7,21 @@ from django.core.validators import RegexValidator
 
 from .policy.errors import PolicyError
 from .policy.matching import parse_networks
+from .policy.rules import CountedBy
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 validate_name = RegexValidator(
     r"\A[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?\Z",
     "Use 1 to 64 lower-case letters, digits, '-' and '_'; begin and end with a letter or digit.",
+)
+
+
+validate_header = RegexValidator(
+    r"\A[A-Za-z0-9-]{1,64}\Z", "Use letters, digits and '-', such as X-Api-Key."
+)
+validate_argument = RegexValidator(
+    r"\A[A-Za-z_][A-Za-z0-9_]{0,63}\Z", "Use the argument's name in the URL pattern, such as pk."
 )
 
 
@@ -28,6 +37,14 @@ def validate_networks(text: str) -> None:
         raise ValidationError(
             f"{error}. Write one network per line, such as 203.0.113.0/24."
         ) from error
+
+
+def validate_counted_by(text: str) -> None:
+    unknown = [part for part in split_lines(text) if part not in list(CountedBy)]
+    if unknown:
+        raise ValidationError(
+            f"{', '.join(unknown)}: nothing to count by. Use {', '.join(CountedBy)}."
+        )
 
 
 def validate_methods(text: str) -> None:

@@ -14,14 +14,15 @@ from ..engine import get_engine
 from ..models import RulesetVersion
 from ..storage.errors import Unavailable
 
-__all__ = ["CheckboxInput", "PublishedAdmin"]
+__all__ = ["CheckboxInput", "CheckboxSelectMultiple", "PublishedAdmin"]
 
 if apps.is_installed("unfold"):
     from unfold.admin import ModelAdmin
+    from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget as CheckboxSelectMultiple
     from unfold.widgets import UnfoldBooleanSwitchWidget as CheckboxInput
 else:
     from django.contrib.admin import ModelAdmin
-    from django.forms import CheckboxInput
+    from django.forms import CheckboxInput, CheckboxSelectMultiple
 
 
 class PublishedAdmin(SimpleHistoryAdmin, ModelAdmin):  # type: ignore[misc]

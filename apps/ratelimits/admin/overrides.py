@@ -12,11 +12,11 @@ from .base import PublishedAdmin
 class OverrideAdmin(PublishedAdmin):
     list_display = ("__str__", "limit", "quota", "until", "reason")
     list_filter = ("action", "limit")
-    search_fields = ("network", "reason", "user__username", "group__name")
+    search_fields = ("network", "key_of", "reason", "user__username", "group__name")
     autocomplete_fields = ("limit",)
     raw_id_fields = ("user",)
     fieldsets = (
-        ("Whom", {"fields": ("user", "group", "network")}),
+        ("Whom", {"fields": ("user", "group", "network", ("header", "key_of"))}),
         ("What instead", {"fields": ("limit", "action", "quota")}),
         ("For how long, and why", {"fields": ("until", "reason")}),
     )

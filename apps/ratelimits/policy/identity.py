@@ -4,30 +4,44 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64encode
 from hashlib import blake2b
+from itertools import chain
 
 from .facts import RequestFacts, UserFacts
-from .rules import CountedBy
+from .rules import CountedBy, Rule
 
 DIGEST_BYTES = 16
 
 
-def identity_parts(
-    counted_by: CountedBy, facts: RequestFacts, user: UserFacts
-) -> tuple[str, str] | None:
-    """The kind and value of the identity; None where the limit has nobody to count.
+def identity_parts(rule: Rule, facts: RequestFacts, user: UserFacts) -> tuple[str, ...]:
+    """Kinds and values, of each part that the limit counts by.
 
-    A limit per user counts an anonymous request by its address: without that, leaving
-    the cookie out would be the way around the limit.
+    A part that the request lacks, or that was not validated, is its address instead.
     """
+    parts: dict[tuple[str, str], None] = {}
+    for counted_by in rule.counted_by:
+        parts[_part(counted_by, rule, facts, user) or ("address", facts.address)] = None
+    return tuple(chain.from_iterable(parts))
+
+
+def _part(
+    counted_by: CountedBy, rule: Rule, facts: RequestFacts, user: UserFacts
+) -> tuple[str, str] | None:
     match counted_by:
         case CountedBy.EVERYONE:
             return ("everyone", "")
-        case CountedBy.ADDRESS:
-            return ("address", facts.address)
-        case CountedBy.USER | CountedBy.USER_OR_ADDRESS:
-            if user.pk is not None:
-                return ("user", user.pk)
-            return ("address", facts.address)
+        case CountedBy.USER if user.pk is not None:
+            return ("user", user.pk)
+        case CountedBy.SESSION if user.session:
+            return ("session", user.session)
+        case CountedBy.HEADER:
+            return _named("header", rule.header, user.keys)
+        case CountedBy.VIEW_ARGUMENT:
+            return _named("argument", rule.view_argument, facts.arguments)
+    return None
+
+
+def _named(kind: str, name: str, pairs: tuple[tuple[str, str], ...]) -> tuple[str, str] | None:
+    return next(((f"{kind} {name}", value) for known, value in pairs if known == name), None)
 
 
 def digest(key: bytes, *parts: str) -> str:

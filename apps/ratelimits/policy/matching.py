@@ -113,6 +113,9 @@ def parse_networks(texts: tuple[str, ...]) -> tuple[Network, ...]:
 class CompiledRule:
     rule: Rule
     needs_user: bool
+    needs_groups: bool
+    needs_session: bool
+    headers: frozenset[str]
     matches_path: PathTest
     networks: tuple[Network, ...]
     excluded: tuple[Network, ...]
@@ -160,6 +163,9 @@ def compile_rule(rule: Rule) -> CompiledRule:
     return CompiledRule(
         rule=rule,
         needs_user=rule.needs_user,
+        needs_groups=rule.needs_groups,
+        needs_session=rule.needs_session,
+        headers=rule.headers,
         matches_path=compile_path(rule.path),
         networks=parse_networks(rule.networks),
         excluded=parse_networks(rule.networks_excluded),
@@ -175,5 +181,5 @@ def compile_ruleset(ruleset: Ruleset) -> Index:
     return Index(
         version=ruleset.version,
         rules=rules,
-        needs_route=any(rule.path.kind is PathKind.VIEW for rule in ruleset.rules),
+        needs_route=any(rule.needs_route for rule in ruleset.rules),
     )

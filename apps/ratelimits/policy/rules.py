@@ -45,9 +45,14 @@ class Audience(StrEnum):
 
 
 class CountedBy(StrEnum):
+    """A part of an identity. What a request does not have, or what was not validated, counts by
+    address: without that, leaving it out or making it up would be the way around the limit."""
+
     ADDRESS = "address"
     USER = "user"
-    USER_OR_ADDRESS = "user_or_address"
+    SESSION = "session"
+    HEADER = "header"
+    VIEW_ARGUMENT = "view_argument"
     EVERYONE = "everyone"
 
 
@@ -167,10 +172,10 @@ class PathPattern:
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """Another quota, none, or a block, for one user, group or network."""
+    """Another quota, none, or a block, for one user, group, network or API key."""
 
     target: str
-    """``user``, ``group`` or ``network``."""
+    """``user``, ``group``, ``network`` or ``key``; a key's value is ``header:whose``."""
     value: str
     action: OverrideAction
     quota: int = 0
@@ -193,21 +198,53 @@ class Rule:
     groups: frozenset[str] = frozenset()
     networks: tuple[str, ...] = ()
     networks_excluded: tuple[str, ...] = ()
-    counted_by: CountedBy = CountedBy.ADDRESS
+    counted_by: tuple[CountedBy, ...] = (CountedBy.ADDRESS,)
+    """The parts of the identity together, in the order of the enumeration."""
+    header: str = ""
+    """In lower case, where counted by header."""
+    view_argument: str = ""
     on_failure: FailurePolicy = FailurePolicy.LOCAL
     message: str = ""
     active_from_us: int | None = None
     active_until_us: int | None = None
     overrides: tuple[Override, ...] = ()
 
+    def __post_init__(self) -> None:
+        if not self.counted_by:
+            raise PolicyError("nobody is counted: choose by what, such as the client's address")
+        if CountedBy.EVERYONE in self.counted_by and len(self.counted_by) > 1:
+            raise PolicyError("everyone together is one count: choose it alone, or not at all")
+        if CountedBy.HEADER in self.counted_by and not self.header:
+            raise PolicyError("counted by a header: name it, such as X-Api-Key")
+        if CountedBy.VIEW_ARGUMENT in self.counted_by and not self.view_argument:
+            raise PolicyError("counted by a view's argument: name it, such as pk")
+
     @property
     def needs_user(self) -> bool:
         return (
             self.audience is not Audience.EVERYONE
             or bool(self.groups)
-            or self.counted_by in (CountedBy.USER, CountedBy.USER_OR_ADDRESS)
+            or CountedBy.USER in self.counted_by
             or any(override.target in ("user", "group") for override in self.overrides)
         )
+
+    @property
+    def needs_groups(self) -> bool:
+        return bool(self.groups) or any(o.target == "group" for o in self.overrides)
+
+    @property
+    def needs_session(self) -> bool:
+        return CountedBy.SESSION in self.counted_by
+
+    @property
+    def needs_route(self) -> bool:
+        return self.path.kind is PathKind.VIEW or CountedBy.VIEW_ARGUMENT in self.counted_by
+
+    @property
+    def headers(self) -> frozenset[str]:
+        """The headers whose value says who asks."""
+        named = {o.value.partition(":")[0] for o in self.overrides if o.target == "key"}
+        return frozenset(named | ({self.header} if CountedBy.HEADER in self.counted_by else set()))
 
 
 @dataclass(frozen=True, slots=True)

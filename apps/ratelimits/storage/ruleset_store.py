@@ -53,7 +53,7 @@ def _rule(raw: dict[str, Any]) -> Rule:
             "groups": frozenset(raw["groups"]),
             "networks": tuple(raw["networks"]),
             "networks_excluded": tuple(raw["networks_excluded"]),
-            "counted_by": CountedBy(raw["counted_by"]),
+            "counted_by": tuple(CountedBy(part) for part in raw["counted_by"]),
             "on_failure": FailurePolicy(raw["on_failure"]),
             "overrides": tuple(
                 Override(**{**override, "action": OverrideAction(override["action"])})

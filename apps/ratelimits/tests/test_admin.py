@@ -60,6 +60,12 @@ def test_a_saved_limit_is_published_and_logged(staff, engine):
         ({"methods": "FETCH"}, "methods", "unknown method"),
         ({"name": "Not a slug"}, "name", "lower-case"),
         ({"algorithm": "fixed_window", "burst": "5"}, "burst", "leave it empty"),
+        ({"counted_by": []}, "counted_by", "required"),
+        ({"counted_by": ["cookie"]}, "counted_by", "not one of the available"),
+        ({"counted_by": ["address", "everyone"]}, "counted_by", "choose it alone"),
+        ({"counted_by": ["header"]}, "header", "Name the header"),
+        ({"counted_by": ["header"], "header": "X Key"}, "header", "such as X-Api-Key"),
+        ({"counted_by": ["view_argument"]}, "view_argument", "Name the argument"),
     ],
 )
 def test_a_limit_that_cannot_be_is_refused_with_a_reason(staff, changes, field, said):
@@ -87,6 +93,20 @@ def test_actions_change_the_mode_and_are_logged(staff, engine):
         engine.refresh()
         assert {compiled.rule.mode.value for compiled in engine.index.rules} == modes
     assert LogEntry.objects.count() == 6
+
+
+def test_what_is_counted_is_ticked_stored_and_found(staff, engine):
+    together = {"counted_by": ["header", "address"], "header": "X-Api-Key", "view_argument": "pk"}
+    assert staff.post(f"{LIST}add/", form(**together)).status_code == 302
+    limit = RateLimit.objects.get()
+    # In one order, and what is not counted by is not kept.
+    assert (limit.counted_by, limit.view_argument) == ("address,header", "")
+    assert limit.coverage() == "every method on /api/…, per address and X-Api-Key"
+    shown = staff.get(f"{LIST}{limit.pk}/change/").context["adminform"].form["counted_by"]
+    ticked = [tick.data["value"] for tick in shown if tick.data["selected"]]
+    assert ticked == ["address", "header"]
+    for value, found in (("header", 1), ("session", 0)):
+        assert len(staff.get(LIST, {"counted_by": value}).context["cl"].queryset) == found
 
 
 def test_starting_afresh_forgets_what_was_counted(staff):
@@ -135,9 +155,11 @@ OVERRIDES = "/admin/ratelimits/override/"
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({}, "Name one of user, group and network"),
+        ({}, "Name one of user, group, network and key"),
         ({"network": "10.0.0.0/33"}, "is no network"),
         ({"network": "10.0.0.0/8", "action": "quota"}, "Goes with"),
+        ({"header": "X-Api-Key"}, "Goes with the header"),
+        ({"header": "X-Api-Key", "key_of": "ada", "network": "192.0.2.0/24"}, "Name one of"),
         ({"network": "10.0.0.0/8", "action": "quota", "quota": "1"}, "For limit one"),
         ({"network": "192.0.2.0/24"}, "There is an override"),
     ],

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from apps.ratelimits.policy.facts import ANONYMOUS, RequestFacts, UserFacts
 from apps.ratelimits.policy.identity import digest, identity_parts
-from apps.ratelimits.policy.rules import CountedBy
+from apps.ratelimits.policy.rules import Algorithm, CountedBy, Rate, Rule
 
 KEY = b"k" * 32
 FACTS = RequestFacts("GET", "/", "203.0.113.9")
@@ -18,24 +18,47 @@ MEMBER = UserFacts("7")
 PARTS = st.lists(st.text(max_size=8), max_size=4)
 
 
+EVERYTHING = UserFacts("7", session="abc", keys=(("x-api-key", "acme"), ("x-other", "b")))
+ARGUED = RequestFacts("GET", "/", "203.0.113.9", arguments=(("slug", "x"), ("pk", "5")))
+ADDRESS = ("address", "203.0.113.9")
+
+
+def counting(*parts: CountedBy) -> Rule:
+    rate = Rate(Algorithm.FIXED_WINDOW, 1, 1_000_000, 1)
+    return Rule(
+        id=1, name="one", rate=rate, counted_by=parts, header="x-api-key", view_argument="pk"
+    )
+
+
 @pytest.mark.parametrize(
-    ("counted_by", "user", "expected"),
+    ("counted_by", "validated"),
     [
-        (CountedBy.EVERYONE, MEMBER, ("everyone", "")),
-        (CountedBy.ADDRESS, MEMBER, ("address", "203.0.113.9")),
-        (CountedBy.USER, MEMBER, ("user", "7")),
-        (CountedBy.USER_OR_ADDRESS, MEMBER, ("user", "7")),
-        (CountedBy.USER, ANONYMOUS, ("address", "203.0.113.9")),
-        (CountedBy.USER_OR_ADDRESS, ANONYMOUS, ("address", "203.0.113.9")),
+        (CountedBy.EVERYONE, ("everyone", "")),
+        (CountedBy.ADDRESS, ADDRESS),
+        (CountedBy.USER, ("user", "7")),
+        (CountedBy.SESSION, ("session", "abc")),
+        (CountedBy.HEADER, ("header x-api-key", "acme")),
+        (CountedBy.VIEW_ARGUMENT, ("argument pk", "5")),
     ],
 )
-def test_leaving_the_cookie_out_is_no_way_around(counted_by, user, expected):
-    assert identity_parts(counted_by, FACTS, user) == expected
+def test_what_was_not_validated_counts_by_address(counted_by, validated):
+    assert identity_parts(counting(counted_by), ARGUED, EVERYTHING) == validated
+    lacking = identity_parts(counting(counted_by), FACTS, ANONYMOUS)
+    assert lacking == (validated if counted_by is CountedBy.EVERYONE else ADDRESS)
+
+
+def test_a_combination_is_all_of_its_parts():
+    both = counting(CountedBy.ADDRESS, CountedBy.USER)
+    assert identity_parts(both, FACTS, MEMBER) == (*ADDRESS, "user", "7")
+    assert identity_parts(both, FACTS, ANONYMOUS) == ADDRESS
+    three = counting(CountedBy.USER, CountedBy.HEADER, CountedBy.VIEW_ARGUMENT)
+    expected = ("user", "7", "header x-api-key", "acme", "argument pk", "5")
+    assert identity_parts(three, ARGUED, EVERYTHING) == expected
 
 
 def test_a_user_named_like_an_address_is_not_that_address():
-    user = identity_parts(CountedBy.USER, FACTS, UserFacts(FACTS.address))
-    address = identity_parts(CountedBy.ADDRESS, FACTS, ANONYMOUS)
+    user = identity_parts(counting(CountedBy.USER), FACTS, UserFacts(FACTS.address))
+    address = identity_parts(counting(CountedBy.ADDRESS), FACTS, ANONYMOUS)
     assert digest(KEY, *user) != digest(KEY, *address)
 
 

@@ -137,9 +137,10 @@ def test_all_that_a_token_buckets_script_adds_up_stays_exact(quota, window_us, b
     ("changes", "needed"),
     [
         ({}, False),
-        ({"counted_by": CountedBy.EVERYONE}, False),
-        ({"counted_by": CountedBy.USER}, True),
-        ({"counted_by": CountedBy.USER_OR_ADDRESS}, True),
+        ({"counted_by": (CountedBy.EVERYONE,)}, False),
+        ({"counted_by": (CountedBy.USER,)}, True),
+        ({"counted_by": (CountedBy.ADDRESS, CountedBy.USER)}, True),
+        ({"counted_by": (CountedBy.SESSION,)}, False),
         ({"audience": Audience.ANONYMOUS}, True),
         ({"groups": frozenset({"beta"})}, True),
         ({"overrides": (Override("user", "7", OverrideAction.UNLIMITED),)}, True),
