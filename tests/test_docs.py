@@ -1,0 +1,40 @@
+"""What the docs say can be done is done here."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+
+
+def test_the_readmes_example_runs_as_it_stands(redis_server, redis_client):
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    environment = {
+        "PATH": os.environ["PATH"],
+        "IOTA_DEMO": "1",
+        "SECRET_KEY": "s" * 40,
+        "IOTA_IDENTITY_KEY": "i" * 40,
+        "REDIS_URL": redis_server.url,
+    }
+    command = [sys.executable, "-W", "error", "-c", example]
+    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert (ran.stdout, ran.stderr) == ("True 100 99 0\n", "")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_every_page_of_the_docs_is_linked_from_the_readme():
+    linked = (ROOT / "README.md").read_text()
+    pages = [str(page.relative_to(ROOT)) for page in PAGES if "decisions" not in page.parts]
+    assert [page for page in pages if page != "README.md" and page not in linked] == []
