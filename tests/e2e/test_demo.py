@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 from tests.servers import free_port
 
@@ -112,7 +112,10 @@ def test_an_edit_in_the_admin_is_law_within_a_second(demo, password):
         page.select_option("select[name=path_kind]", "exact")
         page.fill("input[name=path]", "/api/test")
         page.select_option("select[name=algorithm]", "sliding_log")
+        expect(page.locator("#limit-sentence")).to_contain_text("Still to fill in: quota.")
         page.fill("input[name=quota]", "3")
+        said = "Each address may call 3 times per minute, any method on /api/test; the next"
+        expect(page.locator("#limit-sentence")).to_contain_text(said)
         page.click("button[name=_continue]")
         page.wait_for_url("**/change/**")
         edit = page.url

@@ -6,11 +6,15 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.forms import ModelForm
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.urls import path, reverse
+from django.views.decorators.http import require_POST
 
-from .. import ruleset
+from .. import ruleset, wording
 from ..models import RateLimit
 from ..policy.errors import PolicyError
 from ..validators import METHODS, split_lines, validate_methods
@@ -107,6 +111,7 @@ class RateLimitAdmin(PublishedAdmin):
     actions = ("enforce", "shadow", "switch_off")
     list_filter_submit = False
     warn_unsaved_form = True
+    change_form_before_template = "ratelimits/sentence.html"
     fieldsets = (
         (None, {"fields": ("name", "mode", "lock_out")}),
         ("Which requests", {"fields": (("path_kind", "path"), ("methods", "host"))}),
@@ -180,6 +185,44 @@ class RateLimitAdmin(PublishedAdmin):
             self.log_change(request, limit, f"Mode set to {mode.value}.")
             changed += 1
         self.message_user(request, f"{changed} of {len(queryset)} changed to {mode.value}.")
+
+    class Media:
+        js = (forms.Script("ratelimits/limit_form.js", defer=True),)
+
+    def get_urls(self) -> list[Any]:
+        worded = require_POST(self.admin_site.admin_view(self.sentence_view))
+        return [path("sentence/", worded, name="ratelimits_sentence"), *super().get_urls()]
+
+    def sentence_view(self, request: HttpRequest) -> HttpResponse:
+        """The limit that the posted form describes, in words; nothing is saved."""
+        if not (self.has_add_permission(request) or self.has_change_permission(request)):
+            raise PermissionDenied
+        form = self.get_form(request)(request.POST)
+        form.is_valid()
+        needed = {"quota", "window_amount", "window_unit", "cost", "counted_by"}
+        if missing := needed.difference(form.cleaned_data):
+            named = [form[name] for name in sorted(missing)]
+            wrong = [f"{field.label}: {field.errors[0]}" for field in named if field.data]
+            empty = ", ".join(str(field.label).lower() for field in named if not field.data)
+            text = " ".join([*wrong, *([f"Still to fill in: {empty}."] if empty else [])])
+        else:
+            text = wording.sentence(form.instance)
+        return HttpResponse(text, content_type="text/plain; charset=utf-8")
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponseBase:
+        limit = self.get_object(request, object_id) if object_id else None
+        context = {
+            "sentence": wording.sentence(limit) if limit else "",
+            "sentence_url": reverse("admin:ratelimits_sentence"),
+            **(extra_context or {}),
+        }
+        return super().changeform_view(request, object_id, form_url, context)
 
     def get_form(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
         # A limit that is new has counted nothing: there is nothing to forget.

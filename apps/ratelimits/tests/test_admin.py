@@ -109,6 +109,46 @@ def test_what_is_counted_is_ticked_stored_and_found(staff, engine):
         assert len(staff.get(LIST, {"counted_by": value}).context["cl"].queryset) == found
 
 
+SENTENCE = f"{LIST}sentence/"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "Each address may call 100 times per minute, any method on /api/…; the next request "
+         "waits."),
+        ({"methods": "get", "path_kind": "any", "burst": "20"},
+         "Each address may call 100 times per minute, at most 20 at once, GET on every path; the"),
+        ({"counted_by": ["user", "header"], "header": "X-Key", "audience": "signed_in"},
+         "Each user with each key in X-Key of signed-in users may call"),
+        ({"counted_by": ["everyone"], "cost": "5", "window_amount": "10", "window_unit": "1"},
+         "Everyone together may use 100 units per 10 seconds, 5 a request, "),
+        ({"algorithm": "concurrency", "quota": "4", "host": "a.example"},
+         "have 4 requests at the same time, any method on /api/… of a.example; "),
+        ({"mode": "shadow", "quota": "1"}, "Shadow, which never blocks; enforced it would say: "
+         "Each address may call once per minute"),
+        ({"quota": ""}, "Still to fill in: quota."),
+        ({"cost": "101"}, "Quota: a request costs 101, more than the 100"),
+        ({"counted_by": [], "window_amount": "x"},
+         "Per: Enter a whole number. Still to fill in: counted by."),
+    ],
+)  # fmt: skip
+def test_the_form_is_put_in_a_sentence(staff, changes, said):
+    response = staff.post(SENTENCE, form(**changes))
+    assert said in response.content.decode()
+    assert not RateLimit.objects.exists()
+
+
+def test_the_sentence_is_for_staff_who_may_edit(engine, client, django_user_model):
+    assert client.post(SENTENCE, form()).status_code == 302
+    client.force_login(django_user_model.objects.create_user("viewer", is_staff=True))
+    assert client.post(SENTENCE, form()).status_code == 403
+    client.user = django_user_model.objects.get()
+    client.user.user_permissions.add(Permission.objects.get(codename="change_ratelimit"))
+    assert client.post(SENTENCE, form()).status_code == 200
+    assert client.get(SENTENCE).status_code == 405
+
+
 def test_starting_afresh_forgets_what_was_counted(staff):
     limit = RateLimit.objects.create(name="one", quota=5)
     staff.post(f"{LIST}{limit.pk}/change/", form(quota="6"))
