@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from .models import RateLimit
 from .policy.rules import CountedBy
 from .validators import split_lines
+
+MAX_NAMED = 3
+"""Of groups or networks; further ones are counted."""
 
 MODES = {
     RateLimit.Mode.OFF: "Off; enforced it would say: ",
@@ -19,9 +24,9 @@ AUDIENCES = {
 }
 
 
-def sentence(limit: RateLimit) -> str:
+def sentence(limit: RateLimit, groups: Iterable[object]) -> str:
     """``Each address may call 100 times per minute, GET on /api/…; the next request waits.``"""
-    text = f"{_who(limit)} may {_how_much(limit)}; the next request waits."
+    text = f"{_who(limit)}{_where(limit, groups)} may {_how_much(limit)}; the next request waits."
     return MODES[RateLimit.Mode(limit.mode)] + text
 
 
@@ -37,6 +42,22 @@ def _who(limit: RateLimit) -> str:
     parts = [names.get(part, part.value) for part in counted_by]
     together = " with each ".join(parts) or "client"
     return f"Each {together}{of}"
+
+
+def _where(limit: RateLimit, groups: Iterable[object]) -> str:
+    text = ""
+    if names := sorted(str(group) for group in groups):
+        text += f" in {_any_of(names)}"
+    if inside := split_lines(limit.networks):
+        text += f" from {_any_of(inside)}"
+    if outside := split_lines(limit.networks_excluded):
+        text += f" but not from {_any_of(outside)}"
+    return text
+
+
+def _any_of(names: Sequence[str]) -> str:
+    more = len(names) - MAX_NAMED
+    return " or ".join([*names[:MAX_NAMED], *([f"{more:,} more"] if more > 0 else [])])
 
 
 def _how_much(limit: RateLimit) -> str:

@@ -206,7 +206,7 @@ class RateLimitAdmin(PublishedAdmin):
             empty = ", ".join(str(field.label).lower() for field in named if not field.data)
             text = " ".join([*wrong, *([f"Still to fill in: {empty}."] if empty else [])])
         else:
-            text = wording.sentence(form.instance)
+            text = wording.sentence(form.instance, form.cleaned_data.get("groups", ()))
         return HttpResponse(text, content_type="text/plain; charset=utf-8")
 
     def changeform_view(
@@ -218,7 +218,7 @@ class RateLimitAdmin(PublishedAdmin):
     ) -> HttpResponseBase:
         limit = self.get_object(request, object_id) if object_id else None
         context = {
-            "sentence": wording.sentence(limit) if limit else "",
+            "sentence": wording.sentence(limit, limit.groups.all()) if limit else "",
             "sentence_url": reverse("admin:ratelimits_sentence"),
             **(extra_context or {}),
         }

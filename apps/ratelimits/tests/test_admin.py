@@ -127,6 +127,10 @@ SENTENCE = f"{LIST}sentence/"
          "have 4 requests at the same time, any method on /api/… of a.example; "),
         ({"mode": "shadow", "quota": "1"}, "Shadow, which never blocks; enforced it would say: "
          "Each address may call once per minute"),
+        ({"networks": "10.0.0.0/8\n192.0.2.0/24", "networks_excluded": "10.1.0.0/16"},
+         "Each address from 10.0.0.0/8 or 192.0.2.0/24 but not from 10.1.0.0/16 may call"),
+        ({"networks": "\n".join(f"10.{n}.0.0/16" for n in range(9))},
+         "from 10.0.0.0/16 or 10.1.0.0/16 or 10.2.0.0/16 or 6 more may call"),
         ({"quota": ""}, "Still to fill in: quota."),
         ({"cost": "101"}, "Quota: a request costs 101, more than the 100"),
         ({"counted_by": [], "window_amount": "x"},
@@ -137,6 +141,12 @@ def test_the_form_is_put_in_a_sentence(staff, changes, said):
     response = staff.post(SENTENCE, form(**changes))
     assert said in response.content.decode()
     assert not RateLimit.objects.exists()
+
+
+def test_the_sentence_names_groups(staff):
+    groups = [Group.objects.create(name=name).pk for name in ("partners", "beta")]
+    response = staff.post(SENTENCE, form(groups=groups))
+    assert "Each address in beta or partners may call" in response.content.decode()
 
 
 def test_the_sentence_is_for_staff_who_may_edit(engine, client, django_user_model):
