@@ -52,7 +52,7 @@ class Callers:
         pk, is_staff, groups, session = None, False, frozenset[str](), ""
         with _unseen_session(request):
             if _has_session(request):
-                if any(compiled.needs_user for compiled in candidates):
+                if _wants_user(request, candidates):
                     user = request.user
                     if user.is_authenticated:
                         pk, is_staff = str(user.pk), user.is_staff
@@ -77,7 +77,7 @@ class Callers:
         pk, is_staff, groups, session = None, False, frozenset[str](), ""
         with _unseen_session(request):
             if _has_session(request):
-                if any(compiled.needs_user for compiled in candidates):
+                if _wants_user(request, candidates):
                     user = await request.auser()
                     if user.is_authenticated:
                         pk, is_staff = str(user.pk), user.is_staff
@@ -101,6 +101,11 @@ class Callers:
 def _has_session(request: HttpRequest) -> bool:
     """No cookie means anonymous, without a look at the session."""
     return settings.SESSION_COOKIE_NAME in request.COOKIES and hasattr(request, "session")
+
+
+def _wants_user(request: HttpRequest, candidates: list[CompiledRule]) -> bool:
+    """A site may have sessions and no users."""
+    return hasattr(request, "user") and any(compiled.needs_user for compiled in candidates)
 
 
 def _known_session(request: HttpRequest) -> str:

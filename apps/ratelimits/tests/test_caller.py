@@ -176,3 +176,16 @@ def test_a_combination_counts_each_pair_apart(limit):
         for pk in (1, 1, 1, 2)
     ]
     assert found == [200, 200, 429, 200] * 2
+
+
+def test_a_site_with_sessions_and_without_users(limit, settings):
+    settings.MIDDLEWARE = [
+        "django.contrib.sessions.middleware.SessionMiddleware",
+        "apps.ratelimits.middleware.RateLimitMiddleware",
+    ]
+    limit("user,session")
+    session = SessionStore()
+    session.create()
+    client = Client()
+    client.cookies[COOKIE] = session.session_key
+    assert statuses(client, "", "", "") == [200, 200, 429]
