@@ -22,7 +22,7 @@ from django.contrib.sessions.backends import signed_cookies
 from django.http import HttpRequest
 from django.utils.module_loading import import_string
 
-from .policy.facts import UserFacts
+from .policy.facts import ANONYMOUS, UserFacts
 from .policy.matching import CompiledRule
 
 GROUPS_TTL_S = 60
@@ -49,6 +49,8 @@ class Callers:
 
     def identify(self, request: HttpRequest, candidates: list[CompiledRule]) -> UserFacts:
         """What ``candidates`` need to know; nothing else is looked up."""
+        if not _anyone_asks(candidates):
+            return ANONYMOUS
         pk, is_staff, groups, session = None, False, frozenset[str](), ""
         with _unseen_session(request):
             if _has_session(request):
@@ -74,6 +76,8 @@ class Callers:
 
     async def aidentify(self, request: HttpRequest, candidates: list[CompiledRule]) -> UserFacts:
         """``identify`` on the running event loop."""
+        if not _anyone_asks(candidates):
+            return ANONYMOUS
         pk, is_staff, groups, session = None, False, frozenset[str](), ""
         with _unseen_session(request):
             if _has_session(request):
@@ -96,6 +100,10 @@ class Callers:
                 if whose := await self._awhose(header, value):
                     keys.append((header, whose))
         return UserFacts(pk, is_staff, groups, session, tuple(keys))
+
+
+def _anyone_asks(candidates: list[CompiledRule]) -> bool:
+    return any(c.needs_user or c.needs_session or c.headers for c in candidates)
 
 
 def _has_session(request: HttpRequest) -> bool:

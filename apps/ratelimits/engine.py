@@ -14,12 +14,12 @@ from django.db import DatabaseError, connections
 from . import conf, ruleset
 from .models import RulesetVersion
 from .policy.algorithms import Standing
-from .policy.client_ip import in_networks
+from .policy.client_ip import Network, in_networks
 from .policy.decision import ALLOWED, Decision, Verdict, decide_all
 from .policy.facts import ANONYMOUS, RequestFacts, UserFacts
 from .policy.identity import digest, identity_parts
 from .policy.matching import CompiledRule, Index, applies_to, compile_ruleset
-from .policy.rules import Mode, OverrideAction, Rule, Ruleset, with_quota
+from .policy.rules import Mode, Override, OverrideAction, Rule, Ruleset, with_quota
 from .storage.connection import make_client
 from .storage.errors import Unavailable
 from .storage.limiter import RateLimiter, Target
@@ -205,13 +205,9 @@ def _override(
     for override, networks in zip(compiled.rule.overrides, compiled.overrides, strict=True):
         if override.until_us is not None and override.until_us <= now_us:
             continue
-        applies = {
-            "user": override.value == user.pk,
-            "key": tuple(override.value.split(":", 1)) in user.keys,
-            "group": override.value in user.groups,
-            "network": in_networks(facts.address, networks),
-        }[override.target]
-        if applies and (found is None or rank[override.target] > rank[found.target]):
+        if found is not None and rank[override.target] <= rank[found.target]:
+            continue
+        if _is_about(override, networks, facts, user):
             found = override
     if found is None:
         return compiled.rule, 0
@@ -223,6 +219,20 @@ def _override(
             return compiled.rule, wait_us
         case OverrideAction.QUOTA:
             return replace(compiled.rule, rate=with_quota(compiled.rule.rate, found.quota)), 0
+
+
+def _is_about(
+    override: Override, networks: tuple[Network, ...], facts: RequestFacts, user: UserFacts
+) -> bool:
+    match override.target:
+        case "user":
+            return override.value == user.pk
+        case "key":
+            return tuple(override.value.split(":", 1)) in user.keys
+        case "group":
+            return override.value in user.groups
+        case _:
+            return in_networks(facts.address, networks)
 
 
 @cache

@@ -269,37 +269,6 @@ class RateLimit(PublishedModel):
             except PolicyError as error:
                 raise PolicyError(f"With the override '{override}': {error}") from error
 
-    def coverage(self) -> str:
-        """Which requests, in words: ``GET /api/*, per address``."""
-        methods = ", ".join(split_lines(self.methods)) or "every method"
-        path = {
-            self.PathKind.ANY: "every path",
-            self.PathKind.EXACT: self.path,
-            self.PathKind.PREFIX: f"{self.path}…",
-            self.PathKind.VIEW: f"view {self.path}",
-        }.get(self.PathKind(self.path_kind), self.path)
-        return f"{methods} on {path}, {self._counted_in_words()}"
-
-    def _counted_in_words(self) -> str:
-        chosen = self.as_counted_by()
-        if rules.CountedBy.EVERYONE in chosen:
-            return "all together"
-        words = {
-            rules.CountedBy.HEADER: self.header,
-            rules.CountedBy.VIEW_ARGUMENT: f"argument {self.view_argument}",
-        }
-        return "per " + " and ".join(words.get(part, part.value) for part in chosen)
-
-    def rate_text(self) -> str:
-        """``100 per minute``, ``20 at once``."""
-        if self.algorithm == self.Algorithm.CONCURRENCY:
-            return f"{self.quota:,} at once"
-        unit = WindowUnit(self.window_unit).label
-        window = (
-            unit.removesuffix("s") if self.window_amount == 1 else f"{self.window_amount} {unit}"
-        )
-        return f"{self.quota:,} per {window}"
-
 
 class Override(PublishedModel):
     """Another quota, none, or a block for one user, group, network or API key."""

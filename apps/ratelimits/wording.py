@@ -1,10 +1,10 @@
-"""A limit in a sentence, for whoever edits it."""
+"""A limit in words: a sentence for whoever edits it, and the columns of the list."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from .models import RateLimit
+from .models import RateLimit, WindowUnit
 from .policy.rules import CountedBy
 from .validators import split_lines
 
@@ -62,27 +62,50 @@ def _any_of(names: Sequence[str]) -> str:
 
 def _how_much(limit: RateLimit) -> str:
     which = f"{' or '.join(split_lines(limit.methods.upper())) or 'any method'} on {_path(limit)}"
+    if limit.host:
+        which += f" of {limit.host}"
     if limit.algorithm == RateLimit.Algorithm.CONCURRENCY:
         return f"have {limit.quota:,} requests at the same time, {which}"
     if limit.cost > 1:
-        much = f"use {limit.rate_text().replace(' per', ' units per', 1)}, {limit.cost:,} a request"
+        much = f"use {limit.quota:,} units per {_window(limit)}, {limit.cost:,} a request"
     elif limit.quota == 1:
-        much = f"call once {limit.rate_text().partition(' ')[2]}"
+        much = f"call once per {_window(limit)}"
     else:
-        much = f"call {limit.rate_text().replace(' per', ' times per', 1)}"
+        much = f"call {limit.quota:,} times per {_window(limit)}"
     if limit.algorithm == RateLimit.Algorithm.TOKEN_BUCKET and limit.effective_burst != limit.quota:
         much += f", at most {limit.effective_burst:,} at once"
     return f"{much}, {which}"
 
 
 def _path(limit: RateLimit) -> str:
-    kind = RateLimit.PathKind(limit.path_kind)
-    if kind == RateLimit.PathKind.ANY:
-        where = "every path"
-    elif kind == RateLimit.PathKind.PREFIX:
-        where = f"{limit.path}…"
-    elif kind == RateLimit.PathKind.VIEW:
-        where = f"the view {limit.path}"
-    else:
-        where = limit.path
-    return f"{where} of {limit.host}" if limit.host else where
+    return {
+        RateLimit.PathKind.ANY: "every path",
+        RateLimit.PathKind.PREFIX: f"{limit.path}…",
+        RateLimit.PathKind.VIEW: f"view {limit.path}",
+    }.get(RateLimit.PathKind(limit.path_kind), limit.path)
+
+
+def _window(limit: RateLimit) -> str:
+    unit = WindowUnit(limit.window_unit).label
+    return unit.removesuffix("s") if limit.window_amount == 1 else f"{limit.window_amount} {unit}"
+
+
+def coverage(limit: RateLimit) -> str:
+    """Which requests, for a list: ``GET on /api/…, per address``."""
+    methods = ", ".join(split_lines(limit.methods)) or "every method"
+    counted_by = limit.as_counted_by()
+    if CountedBy.EVERYONE in counted_by:
+        return f"{methods} on {_path(limit)}, all together"
+    names = {
+        CountedBy.HEADER: limit.header,
+        CountedBy.VIEW_ARGUMENT: f"argument {limit.view_argument}",
+    }
+    counted = " and ".join(names.get(part, part.value) for part in counted_by)
+    return f"{methods} on {_path(limit)}, per {counted}"
+
+
+def rate_text(limit: RateLimit) -> str:
+    """``100 per minute``, ``20 at once``."""
+    if limit.algorithm == RateLimit.Algorithm.CONCURRENCY:
+        return f"{limit.quota:,} at once"
+    return f"{limit.quota:,} per {_window(limit)}"

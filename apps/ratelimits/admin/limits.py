@@ -147,11 +147,11 @@ class RateLimitAdmin(PublishedAdmin):
 
     @admin.display(description="covers", ordering="path")
     def covers(self, limit: RateLimit) -> str:
-        return limit.coverage()
+        return wording.coverage(limit)
 
     @admin.display(description="rate", ordering="quota")
     def rate(self, limit: RateLimit) -> str:
-        return limit.rate_text()
+        return wording.rate_text(limit)
 
     @admin.action(description="Enforce selected limits", permissions=["change"])
     def enforce(self, request: HttpRequest, queryset: QuerySet[RateLimit]) -> None:
@@ -177,8 +177,8 @@ class RateLimitAdmin(PublishedAdmin):
             if limit.mode == mode:
                 continue
             limit.mode = mode
-            if said := _lock_out(limit, request):
-                said = f"{limit.name} was left as it is. {said} Its own form saves it even so."
+            if mode == RateLimit.Mode.ENFORCE and (said := _against(limit, request)):
+                said = f"{limit.name} was left as it is. {said}"
                 self.message_user(request, said, messages.WARNING)
                 continue
             limit.save()
@@ -233,9 +233,10 @@ class RateLimitAdmin(PublishedAdmin):
         return form
 
 
-def _lock_out(limit: RateLimit, request: HttpRequest) -> str | None:
+def _against(limit: RateLimit, request: HttpRequest) -> str | None:
+    """What speaks against enforcing a limit without a further question."""
     try:
-        rule = ruleset.draft(limit, limit.groups.all())
-        return lockout.warning(rule, request)
+        said = lockout.warning(ruleset.draft(limit, limit.groups.all()), request)
     except PolicyError as error:
         return f"It cannot be enforced: {error}."
+    return said and f"{said} Its own form saves it even so."

@@ -6,6 +6,7 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group, Permission
 
+from apps.ratelimits import wording
 from apps.ratelimits.models import Override, RateLimit
 
 LIST = "/admin/ratelimits/ratelimit/"
@@ -101,7 +102,7 @@ def test_what_is_counted_is_ticked_stored_and_found(staff, engine):
     limit = RateLimit.objects.get()
     # In one order, and what is not counted by is not kept.
     assert (limit.counted_by, limit.view_argument) == ("address,header", "")
-    assert limit.coverage() == "every method on /api/…, per address and X-Api-Key"
+    assert wording.coverage(limit) == "every method on /api/…, per address and X-Api-Key"
     shown = staff.get(f"{LIST}{limit.pk}/change/").context["adminform"].form["counted_by"]
     ticked = [tick.data["value"] for tick in shown if tick.data["selected"]]
     assert ticked == ["address", "header"]
@@ -301,8 +302,26 @@ def test_the_bulk_action_leaves_a_limit_that_locks_out_as_it_is(staff, engine):
         "harmless": "enforce",
         "narrow": "shadow",
     }
+    # A row written past the form is not enforced, and can be switched off.
+    broken = RateLimit.objects.create(name="broken", path_kind="regex", path="(", **rate)
+    told = staff.post(LIST, {**chosen, "_selected_action": [broken.pk]}, follow=True).context
+    assert any("It cannot be enforced: RE2" in str(message) for message in told["messages"])
+    staff.post(LIST, {"action": "switch_off", "_selected_action": [broken.pk]})
+    broken.refresh_from_db()
+    assert broken.mode == "off"
     # Taking a limit out of force never locks anybody out.
     RateLimit.objects.filter(pk=narrow.pk).update(mode="enforce")
     staff.post(LIST, {"action": "shadow", "_selected_action": [narrow.pk]})
     narrow.refresh_from_db()
     assert narrow.mode == "shadow"
+
+
+def test_whoever_may_only_look_sees_the_limit_and_its_sentence(engine, client, django_user_model):
+    limit = RateLimit.objects.create(name="one", quota=5, counted_by="address,user")
+    viewer = django_user_model.objects.create_user("viewer", is_staff=True)
+    viewer.user_permissions.add(Permission.objects.get(codename="view_ratelimit"))
+    client.force_login(viewer)
+    page = client.get(f"{LIST}{limit.pk}/change/")
+    assert page.status_code == 200
+    assert "Each address with each user may call 5 times per minute" in page.content.decode()
+    assert client.post(SENTENCE, form()).status_code == 403
