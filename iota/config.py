@@ -55,6 +55,7 @@ class RateLimitConfig:
     exempt_paths: tuple[str, ...]
     exempt_preflight: bool
     key_validator: str
+    counted_signals: tuple[str, ...]
     local_processes: int
 
 
@@ -236,6 +237,7 @@ def _settings(values: dict[str, Any]) -> Settings:
             exempt_paths=values["IOTA_EXEMPT_PATHS"],
             exempt_preflight=values["IOTA_EXEMPT_PREFLIGHT"],
             key_validator=values["IOTA_KEY_VALIDATOR"],
+            counted_signals=values["IOTA_COUNTED_SIGNALS"],
             local_processes=values["IOTA_LOCAL_PROCESSES"],
         ),
     )

@@ -107,6 +107,12 @@ def _paths(values: Any) -> tuple[str, ...]:
     return tuple(values)
 
 
+def _dotted_paths(values: Any) -> tuple[str, ...]:
+    if not all(re.fullmatch(r"(?!\d)\w+(\.(?!\d)\w+)+", value) for value in values):
+        raise _Refused
+    return tuple(values)
+
+
 def _hosts(values: Any) -> tuple[str, ...]:
     allowed = r"\*|\.?[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]"
     if not all(re.fullmatch(allowed, value) for value in values):
@@ -252,6 +258,14 @@ VARIABLES = (
         "Function (header, value) that says whose API key it is, or None. Empty: no key is known.",
         "the dotted path of a function, such as accounts.keys.whose_key",
         _matching(r"(?!\d)\w+(\.(?!\d)\w+)+|"),
+    ),
+    Variable(
+        "IOTA_COUNTED_SIGNALS",
+        "list",
+        [],
+        "Signals of the site's own that a limit can count by, beside those of a login.",
+        "dotted paths such as shop.signals.voucher_refused, separated by commas",
+        _dotted_paths,
     ),
     _integer(
         "IOTA_LOCAL_PROCESSES", 1, 1, 10_000, "Processes that share a quota while Redis is away."

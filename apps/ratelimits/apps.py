@@ -10,4 +10,6 @@ class RatelimitsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from . import checks, receivers  # noqa: F401  (registered by being imported)
+        from . import checks, raised, receivers  # noqa: F401  (registered by being imported)
+
+        raised.connect()

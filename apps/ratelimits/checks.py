@@ -8,7 +8,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 from django.utils.module_loading import import_string
 
-from . import conf
+from . import conf, raised
 
 MIDDLEWARE = f"{__package__}.middleware.RateLimitMiddleware"
 AUTHENTICATION = "django.contrib.auth.middleware.AuthenticationMiddleware"
@@ -34,6 +34,23 @@ def check_key_validator(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             )
         ]
     return []
+
+
+@register()
+def check_counted_signals(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    found: list[CheckMessage] = []
+    for path in conf.current().counted_signals:
+        try:
+            raised.load(path)
+        except ImportError as error:
+            found.append(
+                Error(
+                    f"IOTA_COUNTED_SIGNALS names {path!r}: {error}",
+                    hint="Name django.dispatch.Signal objects by their dotted paths.",
+                    id="ratelimits.E004",
+                )
+            )
+    return found
 
 
 @register()

@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -183,6 +184,30 @@ class Engine:
         if plan.blocked:
             return _blocked(*plan.blocked)
         return await self.limiter.acheck(plan.targets) if plan.targets else ALLOWED
+
+    def settle(self, decision: Decision, status: int, raised: AbstractSet[str]) -> Decision:
+        """Give back what turned out not to count, now that the response is known.
+
+        Where Redis does not answer, the charge stays until its window ends.
+        """
+        charges = decision.uncounted(status, raised)
+        if not charges:
+            return decision
+        try:
+            self.limiter.refund(charges)
+        except Unavailable:
+            return decision
+        return decision.refunded(charges)
+
+    async def asettle(self, decision: Decision, status: int, raised: AbstractSet[str]) -> Decision:
+        charges = decision.uncounted(status, raised)
+        if not charges:
+            return decision
+        try:
+            await self.limiter.arefund(charges)
+        except Unavailable:
+            return decision
+        return decision.refunded(charges)
 
 
 BLOCKED_RETRY_US = 3_600_000_000

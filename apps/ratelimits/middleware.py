@@ -21,6 +21,7 @@ from .engine import Engine, get_engine
 from .policy import headers
 from .policy.decision import Decision, Held
 from .policy.facts import RequestFacts
+from .raised import watched
 from .request_facts import request_facts
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
@@ -56,7 +57,7 @@ class RateLimitMiddleware:
         if not decision.allowed:
             return denied_response(request, decision)
         try:
-            response = cast(GetResponse, self.get_response)(request)
+            response, decision = self._answer(request, engine, decision)
         except BaseException:
             engine.limiter.release(decision.held)
             raise
@@ -80,7 +81,7 @@ class RateLimitMiddleware:
             return denied_response(request, decision)
         release = _Release(engine, decision.held)
         try:
-            response = await get_response(request)
+            response, decision = await self._aanswer(request, engine, decision)
         except BaseException:
             await asyncio.shield(release.anow())
             raise
@@ -90,6 +91,28 @@ class RateLimitMiddleware:
             else:
                 await asyncio.shield(release.anow())
         return _with_fields(response, decision)
+
+    def _answer(
+        self, request: HttpRequest, engine: Engine, decision: Decision
+    ) -> tuple[HttpResponseBase, Decision]:
+        """The view's response, and the decision once it is known what counts."""
+        get_response = cast(GetResponse, self.get_response)
+        if not decision.charges:
+            return get_response(request), decision
+        with watched() as raised:
+            response = get_response(request)
+        return response, engine.settle(decision, response.status_code, raised)
+
+    async def _aanswer(
+        self, request: HttpRequest, engine: Engine, decision: Decision
+    ) -> tuple[HttpResponseBase, Decision]:
+        get_response = cast(AsyncGetResponse, self.get_response)
+        if not decision.charges:
+            return await get_response(request), decision
+        with watched() as raised:
+            response = await get_response(request)
+        settled = engine.asettle(decision, response.status_code, raised)
+        return response, await asyncio.shield(settled)
 
     def _exempt(self, request: HttpRequest) -> bool:
         if request.path_info.startswith(self.config.exempt_paths):

@@ -25,6 +25,7 @@ from .validators import (
     validate_methods,
     validate_name,
     validate_networks,
+    validate_statuses,
 )
 
 
@@ -88,6 +89,11 @@ class RateLimit(PublishedModel):
         SLIDING_WINDOW = rules.Algorithm.SLIDING_WINDOW, "Sliding window"
         SLIDING_LOG = rules.Algorithm.SLIDING_LOG, "Sliding log"
         CONCURRENCY = rules.Algorithm.CONCURRENCY, "Concurrency"
+
+    class Counts(models.TextChoices):
+        EVERY = rules.Counts.EVERY, "Every request"
+        STATUS = rules.Counts.STATUS, "Only where the response has one of these statuses"
+        SIGNAL = rules.Counts.SIGNAL, "Only where the request raised a signal"
 
     class OnFailure(models.TextChoices):
         LOCAL = rules.FailurePolicy.LOCAL, "Count in each process alone"
@@ -168,6 +174,39 @@ class RateLimit(PublishedModel):
     cost = models.PositiveBigIntegerField(
         default=1, validators=[MinValueValidator(1)], help_text="Units that one request uses."
     )
+    counts = models.CharField(
+        max_length=10,
+        choices=Counts,
+        default=Counts.EVERY,
+        help_text="By response: every request is counted when it comes and given back when its "
+        "response does not count, so requests under way count too.",
+    )
+    statuses = models.CharField(
+        max_length=100,
+        blank=True,
+        validators=[validate_statuses],
+        help_text="Such as 401, 403, 5xx or 420-429.",
+    )
+    signal = models.CharField(
+        max_length=200,
+        blank=True,
+        help_text="user_login_failed: a failed login of the admin answers 200.",
+    )
+    charge_denied = models.BooleanField(
+        "count denied requests too",
+        default=False,
+        help_text="Asking again then uses up what has come free: only a pause helps.",
+    )
+    block_amount = models.PositiveIntegerField(
+        "block for",
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="After the first denied request. Empty: only until there is quota again.",
+    )
+    block_unit = models.PositiveIntegerField(
+        "unit of the block", choices=WindowUnit, default=WindowUnit.MINUTE
+    )
     mode = models.CharField(
         max_length=10,
         choices=Mode,
@@ -212,6 +251,8 @@ class RateLimit(PublishedModel):
             window_us=self.window_s * 1_000_000,
             burst=self.effective_burst,
             cost=self.cost,
+            charge_denied=self.charge_denied,
+            block_us=(self.block_amount or 0) * self.block_unit * 1_000_000,
         )
 
     def as_path(self) -> rules.PathPattern:
@@ -222,7 +263,7 @@ class RateLimit(PublishedModel):
         return tuple(part for part in rules.CountedBy if part in chosen)
 
     def clean(self) -> None:
-        errors = self._clean_counted_by()
+        errors = {**self._clean_counted_by(), **self._clean_counts()}
         if self.path_kind == self.PathKind.ANY:
             self.path = ""
         if self.path_kind == self.PathKind.REGEX and not self.path:
@@ -242,6 +283,22 @@ class RateLimit(PublishedModel):
             errors["active_until"] = "Ends before it begins: choose a later time."
         if errors:
             raise ValidationError(errors)
+
+    def _clean_counts(self) -> dict[str, str]:
+        if self.counts != self.Counts.STATUS:
+            self.statuses = ""
+        elif not self.statuses.strip():
+            return {"statuses": "Name the statuses that count, such as 401."}
+        if self.counts != self.Counts.SIGNAL:
+            self.signal = ""
+        elif not self.signal:
+            return {"signal": "Choose the signal that counts, such as user_login_failed."}
+        if self.algorithm == self.Algorithm.CONCURRENCY:
+            if self.counts != self.Counts.EVERY:
+                return {"counts": "A slot is taken before there is a response: every request."}
+            if self.charge_denied:
+                return {"charge_denied": "A denied request holds no slot: leave it unticked."}
+        return {}
 
     def _clean_counted_by(self) -> dict[str, str]:
         chosen = self.as_counted_by()

@@ -7,7 +7,7 @@ from django.core.validators import RegexValidator
 
 from .policy.errors import PolicyError
 from .policy.matching import parse_networks
-from .policy.rules import CountedBy
+from .policy.rules import CountedBy, parse_statuses
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
@@ -45,6 +45,13 @@ def validate_counted_by(text: str) -> None:
         raise ValidationError(
             f"{', '.join(unknown)}: nothing to count by. Use {', '.join(CountedBy)}."
         )
+
+
+def validate_statuses(text: str) -> None:
+    try:
+        parse_statuses(text)
+    except PolicyError as error:
+        raise ValidationError(f"{error}.") from error
 
 
 def validate_methods(text: str) -> None:

@@ -26,7 +26,7 @@ AUDIENCES = {
 
 def sentence(limit: RateLimit, groups: Iterable[object]) -> str:
     """``Each address may call 100 times per minute, GET on /api/…; the next request waits.``"""
-    text = f"{_who(limit)}{_where(limit, groups)} may {_how_much(limit)}; the next request waits."
+    text = f"{_who(limit)}{_where(limit, groups)} may {_how_much(limit)}; {_then(limit)}."
     return MODES[RateLimit.Mode(limit.mode)] + text
 
 
@@ -64,6 +64,10 @@ def _how_much(limit: RateLimit) -> str:
     which = f"{' or '.join(split_lines(limit.methods.upper())) or 'any method'} on {_path(limit)}"
     if limit.host:
         which += f" of {limit.host}"
+    if limit.counts == RateLimit.Counts.STATUS:
+        which += f", counted only where the answer is {_any_of(split_lines(limit.statuses))}"
+    elif limit.counts == RateLimit.Counts.SIGNAL:
+        which += f", counted only where it raises {limit.signal or 'the signal'}"
     if limit.algorithm == RateLimit.Algorithm.CONCURRENCY:
         return f"have {limit.quota:,} requests at the same time, {which}"
     if limit.cost > 1:
@@ -77,6 +81,15 @@ def _how_much(limit: RateLimit) -> str:
     return f"{much}, {which}"
 
 
+def _then(limit: RateLimit) -> str:
+    if limit.block_amount:
+        block = _span(limit.block_amount, limit.block_unit)
+        return f"the next request is denied, and every one for {block} after it"
+    if limit.charge_denied:
+        return "the next request waits, and asking meanwhile prolongs the wait"
+    return "the next request waits"
+
+
 def _path(limit: RateLimit) -> str:
     return {
         RateLimit.PathKind.ANY: "every path",
@@ -87,7 +100,13 @@ def _path(limit: RateLimit) -> str:
 
 def _window(limit: RateLimit) -> str:
     unit = WindowUnit(limit.window_unit).label
-    return unit.removesuffix("s") if limit.window_amount == 1 else f"{limit.window_amount} {unit}"
+    one = limit.window_amount == 1
+    return unit.removesuffix("s") if one else _span(limit.window_amount, limit.window_unit)
+
+
+def _span(amount: int, unit: int) -> str:
+    label = WindowUnit(unit).label
+    return f"{amount:,} {label.removesuffix('s') if amount == 1 else label}"
 
 
 def coverage(limit: RateLimit) -> str:

@@ -14,15 +14,16 @@ from ..engine import get_engine
 from ..models import RulesetVersion
 from ..storage.errors import Unavailable
 
-__all__ = ["CheckboxInput", "CheckboxSelectMultiple", "PublishedAdmin"]
+__all__ = ["CheckboxInput", "CheckboxSelectMultiple", "PublishedAdmin", "Select"]
 
 if apps.is_installed("unfold"):
     from unfold.admin import ModelAdmin
     from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget as CheckboxSelectMultiple
+    from unfold.widgets import UnfoldAdminSelectWidget as Select
     from unfold.widgets import UnfoldBooleanSwitchWidget as CheckboxInput
 else:
     from django.contrib.admin import ModelAdmin
-    from django.forms import CheckboxInput, CheckboxSelectMultiple
+    from django.forms import CheckboxInput, CheckboxSelectMultiple, Select
 
 
 class PublishedAdmin(SimpleHistoryAdmin, ModelAdmin):  # type: ignore[misc]

@@ -14,12 +14,12 @@ from django.http.response import HttpResponseBase
 from django.urls import path, reverse
 from django.views.decorators.http import require_POST
 
-from .. import ruleset, wording
+from .. import raised, ruleset, wording
 from ..models import RateLimit
 from ..policy.errors import PolicyError
 from ..validators import METHODS, split_lines, validate_methods
 from . import lockout
-from .base import CheckboxInput, CheckboxSelectMultiple, PublishedAdmin
+from .base import CheckboxInput, CheckboxSelectMultiple, PublishedAdmin, Select
 
 
 class CountedByField(forms.MultipleChoiceField):
@@ -48,6 +48,10 @@ class CountedByFilter(admin.SimpleListFilter):
         return queryset.filter(counted_by__contains=value) if value else queryset
 
 
+def _signals() -> list[tuple[str, str]]:
+    return [("", "---------"), *((name, name) for name in raised.known())]
+
+
 class RateLimitForm(ModelForm):  # type: ignore[type-arg]
     start_afresh = forms.BooleanField(
         required=False,
@@ -61,6 +65,8 @@ class RateLimitForm(ModelForm):  # type: ignore[type-arg]
         help_text="Who lacks one (anonymous, no known session or key) counts by address. "
         "Several together: each combination has its own quota.",
     )
+
+    signal = forms.ChoiceField(required=False, widget=Select, choices=_signals)
 
     lock_out = forms.BooleanField(
         label="Save it although it may lock me out",
@@ -135,13 +141,24 @@ class RateLimitAdmin(PublishedAdmin):
                     "quota",
                     ("window_amount", "window_unit"),
                     ("burst", "cost"),
+                    "counts",
+                    ("statuses", "signal"),
                     "start_afresh",
                 )
             },
         ),
         (
             "What happens",
-            {"fields": ("message", "on_failure", "active_from", "active_until")},
+            {
+                "fields": (
+                    "charge_denied",
+                    ("block_amount", "block_unit"),
+                    "message",
+                    "on_failure",
+                    "active_from",
+                    "active_until",
+                )
+            },
         ),
     )
 

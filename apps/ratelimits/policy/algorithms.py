@@ -15,6 +15,10 @@ concurrency     slots in use                    when to look again     unused
 
 For the last two, a and b are what a script reports; the log itself is ``entries``:
 (time in us, cost) for ``sliding_log``, (lease's end in us, member) for ``concurrency``.
+``blocked_until_us`` stands beside all of them: until then every request is denied.
+
+A denied request is free unless the rate charges denials. Then it takes what is left, and
+never more: asking again uses up what has come free meanwhile, so that only a pause helps.
 
 Promised bounds, for quota Q, burst B, over any span as long as the window: token_bucket
 admits at most Q + B (GCRA, ITU-T I.371), fixed_window Q per aligned window and so at most
@@ -35,6 +39,7 @@ class State:
     b: int = 0
     c: int = 0
     entries: tuple[tuple[int, int | str], ...] = ()
+    blocked_until_us: int = 0
 
 
 EMPTY = State()
@@ -58,11 +63,27 @@ class Standing:
 def decide(
     rate: Rate, state: State, now_us: int, cost: int | None = None, member: str = ""
 ) -> tuple[bool, State, State]:
-    """(allowed, the state if it is not charged, the state if it is).
+    """(allowed, the state if it is not counted, the state if it is).
 
-    Both states are brought forward to ``now_us``; where the request is denied they are equal.
+    Both states are brought forward to ``now_us``. Where the request is denied they differ by
+    what a denial costs: nothing, unless the rate charges denials or blocks after them.
     """
     cost = rate.cost if cost is None else cost
+    allowed, idle, counted = _decide(rate, state, now_us, cost, member)
+    if state.blocked_until_us > now_us:
+        blocked = replace(idle, blocked_until_us=state.blocked_until_us)
+        return False, blocked, blocked
+    if not allowed:
+        if rate.charge_denied:
+            counted = _charge_denied(rate, idle, now_us, cost)
+        if rate.block_us:
+            counted = replace(counted, blocked_until_us=now_us + rate.block_us)
+    return allowed, idle, counted
+
+
+def _decide(
+    rate: Rate, state: State, now_us: int, cost: int, member: str
+) -> tuple[bool, State, State]:
     match rate.algorithm:
         case Algorithm.TOKEN_BUCKET:
             return _token_bucket(rate, state, now_us, cost)
@@ -119,16 +140,20 @@ def _sliding_log(rate: Rate, state: State, now: int, cost: int) -> tuple[bool, S
         look = first + rate.window_us
         idle = State(used, look if entries else 0, 0, entries)
         return True, idle, State(used + cost, look, 0, (*entries, (now, cost)))
-    # When enough of the oldest entries have left for this cost to fit.
-    free = rate.quota - used
+    idle = State(used, _log_fits_at(rate, entries, cost), 0, entries)
+    return False, idle, idle
+
+
+def _log_fits_at(rate: Rate, entries: tuple[tuple[int, int | str], ...], cost: int) -> int:
+    """When enough of the oldest entries have left for ``cost`` to fit."""
+    free = rate.quota - sum(int(units) for _, units in entries)
     look = 0
     for time_us, units in entries:
         free += int(units)
         look = time_us + rate.window_us
         if free >= cost:
             break
-    idle = State(used, look, 0, entries)
-    return False, idle, idle
+    return look
 
 
 def _concurrency(rate: Rate, state: State, now: int, member: str) -> tuple[bool, State, State]:
@@ -141,11 +166,41 @@ def _concurrency(rate: Rate, state: State, now: int, member: str) -> tuple[bool,
     return True, idle, State(len(held), held[0][0], 0, held)
 
 
+def _charge_denied(rate: Rate, idle: State, now: int, cost: int) -> State:
+    """What a denied request takes where denials are charged: all that is left, at most."""
+    match rate.algorithm:
+        case Algorithm.TOKEN_BUCKET:
+            whole, part = rate.emission(rate.burst)
+            return State(*max((idle.a, idle.b), (now + whole, part)))
+        case Algorithm.SLIDING_LOG:
+            # The denial enters, and as many of the oldest units leave as are over the quota.
+            entries = (*idle.entries, (now, cost))
+            over = idle.a + cost - rate.quota
+            kept: list[tuple[int, int | str]] = []
+            for time_us, units in entries:
+                left = min(over, int(units))
+                over -= left
+                if left < int(units):
+                    kept.append((time_us, int(units) - left))
+            log = tuple(kept)
+            used = sum(int(units) for _, units in log)
+            return State(used, _log_fits_at(rate, log, cost), 0, log)
+        case _:
+            return replace(idle, b=max(idle.b, min(rate.quota, idle.b + cost)))
+
+
 def refund(
     rate: Rate, state: State, charged_at: State, cost: int, member: str = "", now_us: int = 0
 ) -> State:
     """Give back a charge, named by the state that the charge left, so that no more is freed
     than was taken. Of a token bucket's charge only what has not refilled by ``now_us`` is."""
+    left = _refund(rate, state, charged_at, cost, member, now_us)
+    return replace(left, blocked_until_us=state.blocked_until_us)
+
+
+def _refund(
+    rate: Rate, state: State, charged_at: State, cost: int, member: str, now_us: int
+) -> State:
     match rate.algorithm:
         case Algorithm.TOKEN_BUCKET:
             unit = rate.denominator
@@ -175,10 +230,21 @@ def refund(
 
 
 def standing(
-    rate: Rate, allowed: bool, a: int, b: int, c: int, now: int, cost: int | None = None
+    rate: Rate, ok: int, a: int, b: int, c: int, now: int, cost: int | None = None
 ) -> Standing:
-    """What a state says, from the three integers that a script replies."""
+    """What a state says, from the four integers that a script replies.
+
+    ``ok``: 1 allowed, 0 denied, else denied and blocked until that time, us.
+    """
     cost = rate.cost if cost is None else cost
+    natural = _standing(rate, ok == 1, a, b, c, now, cost)
+    if ok <= 1:
+        return natural
+    wait = ok - now
+    return Standing(0, max(wait, natural.retry_after_us), max(wait, natural.reset_us), wait)
+
+
+def _standing(rate: Rate, allowed: bool, a: int, b: int, c: int, now: int, cost: int) -> Standing:
     match rate.algorithm:
         case Algorithm.TOKEN_BUCKET:
             return _token_bucket_standing(rate, allowed, a, b, now, cost)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 
-from .algorithms import Standing
-from .rules import Mode, Rule
+from .algorithms import Standing, State, refund, standing
+from .rules import Algorithm, Mode, Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,21 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
+class Charge:
+    """What a limit that counts by response took in advance, named for a refund.
+
+    ``state`` is what the charge left, ``at_us`` the clock's time of it. ``degraded``: it was
+    taken in this process, since Redis did not answer.
+    """
+
+    rule: Rule
+    digest: str
+    state: State
+    at_us: int
+    degraded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """``limit``, ``remaining``, ``retry_after_us`` and ``reset_us`` are those of the limit that
     says most: the one that denied for longest, or the one with the least left.
@@ -38,6 +54,7 @@ class Decision:
     allowed: bool
     verdicts: tuple[Verdict, ...] = ()
     held: tuple[Held, ...] = ()
+    charges: tuple[Charge, ...] = ()
     unavailable: bool = False
     blocked: bool = False
     limit: int | None = None
@@ -50,11 +67,38 @@ class Decision:
         """The enforcing limits that said no."""
         return tuple(v.rule for v in self.verdicts if v.rule.mode is Mode.ENFORCE and not v.allowed)
 
+    def uncounted(self, status: int, raised: AbstractSet[str]) -> tuple[Charge, ...]:
+        """The charges to give back, now that the response is known."""
+        return tuple(
+            charge for charge in self.charges if not charge.rule.counts_response(status, raised)
+        )
+
+    def refunded(self, charges: Collection[Charge]) -> Decision:
+        """As if these had never been charged."""
+        given = {charge.rule.id: charge for charge in charges}
+        verdicts = [
+            replace(v, standing=_standing_without(given[v.rule.id])) if v.rule.id in given else v
+            for v in self.verdicts
+        ]
+        return decide_all(verdicts, held=self.held)
+
+
+def _standing_without(charge: Charge) -> Standing:
+    rate = charge.rule.rate
+    if rate.algorithm is Algorithm.SLIDING_LOG:
+        # The charge's state names its own entry alone: what remains is known by its sum.
+        used = charge.state.a - rate.cost
+        left = State(used, charge.state.b if used else 0)
+    else:
+        left = refund(rate, charge.state, charge.state, rate.cost, now_us=charge.at_us)
+    return standing(rate, 1, left.a, left.b, left.c, charge.at_us)
+
 
 def decide_all(
     verdicts: Sequence[Verdict],
     *,
     held: tuple[Held, ...] = (),
+    charges: tuple[Charge, ...] = (),
     unavailable: bool = False,
     blocked: bool = False,
 ) -> Decision:
@@ -62,7 +106,7 @@ def decide_all(
     enforcing = [verdict for verdict in verdicts if verdict.rule.mode is Mode.ENFORCE]
     denied = [verdict for verdict in enforcing if not verdict.allowed]
     if not enforcing:
-        return Decision(True, tuple(verdicts), held)
+        return Decision(True, tuple(verdicts), held, charges)
     if denied:
         worst = max(denied, key=lambda verdict: verdict.standing.retry_after_us)
     else:
@@ -71,6 +115,7 @@ def decide_all(
         allowed=not denied,
         verdicts=tuple(verdicts),
         held=held,
+        charges=charges,
         unavailable=unavailable,
         blocked=blocked,
         limit=worst.rule.rate.quota,

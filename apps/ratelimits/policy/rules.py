@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+import re
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from .errors import PolicyError
@@ -65,6 +67,15 @@ class PathKind(StrEnum):
     VIEW = "view"
 
 
+class Counts(StrEnum):
+    """Which requests count. By response: each is charged when it comes, and gets its charge
+    back when its response turns out not to count; so requests in flight count too."""
+
+    EVERY = "every"
+    STATUS = "status"
+    SIGNAL = "signal"
+
+
 class OverrideAction(StrEnum):
     QUOTA = "quota"
     UNLIMITED = "unlimited"
@@ -87,6 +98,10 @@ class Rate:
     window_us: int
     burst: int
     cost: int = 1
+    charge_denied: bool = False
+    """Whether a denied request takes what is left, so that only a pause helps."""
+    block_us: int = 0
+    """After the first denial, deny everything for so long."""
 
     def __post_init__(self) -> None:
         for name, value, most in (
@@ -97,6 +112,10 @@ class Rate:
         ):
             if not 1 <= value <= most:
                 raise PolicyError(f"{name} is {value:,}: use 1 to {most:,}")
+        if not 0 <= self.block_us <= MAX_WINDOW_US:
+            raise PolicyError(f"block_us is {self.block_us:,}: use 0 to {MAX_WINDOW_US:,}")
+        if self.charge_denied and self.algorithm is Algorithm.CONCURRENCY:
+            raise PolicyError("a request that is denied holds no slot: it cannot be charged")
         capacity = self.burst if self.algorithm is Algorithm.TOKEN_BUCKET else self.quota
         if self.cost > capacity:
             raise PolicyError(
@@ -161,7 +180,24 @@ class Rate:
 
 def with_quota(rate: Rate, quota: int) -> Rate:
     """The rate of an override: its burst is its quota. Raises PolicyError as a Rate does."""
-    return Rate(rate.algorithm, quota, rate.window_us, quota, rate.cost)
+    return replace(rate, quota=quota, burst=quota)
+
+
+def parse_statuses(text: str) -> tuple[tuple[int, int], ...]:
+    """``401, 403, 5xx, 420-429`` as inclusive ranges. Raises PolicyError."""
+    ranges = []
+    for part in text.replace(",", " ").split():
+        if found := re.fullmatch(r"([1-5])xx", part.lower()):
+            low = int(found[1]) * 100
+            high = low + 99
+        elif found := re.fullmatch(r"([1-5]\d\d)(?:-([1-5]\d\d))?", part):
+            low, high = int(found[1]), int(found[2] or found[1])
+        else:
+            raise PolicyError(f"{part!r} is no status: write 404, 5xx or 400-428")
+        if low > high:
+            raise PolicyError(f"{part!r} is empty: write {high}-{low}")
+        ranges.append((low, high))
+    return tuple(ranges)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +239,10 @@ class Rule:
     header: str = ""
     """In lower case, where counted by header."""
     view_argument: str = ""
+    counts: Counts = Counts.EVERY
+    statuses: tuple[tuple[int, int], ...] = ()
+    """Inclusive ranges, where it counts by status."""
+    signal: str = ""
     on_failure: FailurePolicy = FailurePolicy.LOCAL
     message: str = ""
     active_from_us: int | None = None
@@ -218,6 +258,22 @@ class Rule:
             raise PolicyError("counted by a header: name it, such as X-Api-Key")
         if CountedBy.VIEW_ARGUMENT in self.counted_by and not self.view_argument:
             raise PolicyError("counted by a view's argument: name it, such as pk")
+        if self.counts is Counts.STATUS and not self.statuses:
+            raise PolicyError("counts by status: name at least one, such as 401")
+        if self.counts is Counts.SIGNAL and not self.signal:
+            raise PolicyError("counts by signal: name it, such as user_login_failed")
+        if self.counts is not Counts.EVERY and self.rate.algorithm is Algorithm.CONCURRENCY:
+            raise PolicyError("a slot is taken before there is a response: count every request")
+
+    def counts_response(self, status: int, raised: AbstractSet[str]) -> bool:
+        """Whether a request that was answered so, and raised these signals, counts."""
+        match self.counts:
+            case Counts.STATUS:
+                return any(low <= status <= high for low, high in self.statuses)
+            case Counts.SIGNAL:
+                return self.signal in raised
+            case _:
+                return True
 
     @property
     def needs_user(self) -> bool:

@@ -17,9 +17,9 @@ import redis
 import redis.asyncio
 
 from ..policy import algorithms
-from ..policy.decision import ALLOWED, Decision, Held, Verdict, decide_all
+from ..policy.decision import ALLOWED, Charge, Decision, Held, Verdict, decide_all
 from ..policy.identity import digest
-from ..policy.rules import Algorithm, FailurePolicy, Mode, Rate, Rule
+from ..policy.rules import Algorithm, Counts, FailurePolicy, Mode, Rate, Rule
 from . import scripts
 from .connection import Breaker, as_unavailable, make_async_client
 from .errors import Unavailable
@@ -65,10 +65,11 @@ class Target(NamedTuple):
 class _Call:
     """The keys and arguments of one check, and the reading of its reply."""
 
-    __slots__ = ("args", "held", "keys", "member", "targets")
+    __slots__ = ("args", "charge", "held", "keys", "member", "targets")
 
     def __init__(self, keys: Keys, targets: Sequence[Target], *, charge: bool) -> None:
         self.targets = targets
+        self.charge = charge
         places: dict[str, int] = {}
         for target in targets:
             places.setdefault(target.digest, len(places) + 1)
@@ -97,14 +98,18 @@ class _Call:
         """The decision and the server's time of it, us."""
         now_us = reply[1]
         verdicts = []
+        charges = []
         at = 2
-        for rule, _ in self.targets:
+        for rule, who in self.targets:
             ok, a, b, c = reply[at : at + 4]
             at += 4
-            standing = algorithms.standing(rule.rate, bool(ok), a, b, c, now_us)
-            verdicts.append(Verdict(rule, bool(ok), standing))
+            standing = algorithms.standing(rule.rate, ok, a, b, c, now_us)
+            verdicts.append(Verdict(rule, ok == 1, standing))
+            if ok == 1 and reply[0] and self.charge and rule.counts is not Counts.EVERY:
+                state = algorithms.State(a, b, c, ((now_us, rule.rate.cost),))
+                charges.append(Charge(rule, who, state, now_us))
         held = self.held if reply[0] else ()
-        return decide_all(verdicts, held=held), now_us
+        return decide_all(verdicts, held=held, charges=tuple(charges)), now_us
 
 
 class RateLimiter:
@@ -172,19 +177,41 @@ class RateLimiter:
         names += [key for who in digests for r in rules if (key := self.keys.sidecar(r, who))]
         return int(self._guarded(lambda: self.client.unlink(*names))) if names else 0
 
-    def refund(self, target: Target, charged: tuple[int, int]) -> bool:
-        """Give back one charge. ``charged``: (a of the charged state, time of the charge in us),
-        as the traced reply gives them. Returns whether anything was given back; Unavailable
-        surfaces, since nobody may assume that it was."""
-        rule, who = target
-        rate = rule.rate
-        named = charged[1] if rate.algorithm is Algorithm.SLIDING_LOG else charged[0]
-        emission = rate.emission(rate.cost) if rate.algorithm is Algorithm.TOKEN_BUCKET else (0, 0)
-        sidecar = self.keys.sidecar(rule, who)
-        names = [self.keys.bucket(who), *([sidecar] if sidecar else [])]
-        code = scripts.ALGORITHM_CODES[rate.algorithm]
-        args = [code, rule.id, rule.epoch, rate.cost, rate.window_us, named, *emission]
-        return bool(self._run("refund", names, [*args, rate.denominator]))
+    def refund(self, charges: Sequence[Charge]) -> int:
+        """Give back what ``charges`` name, in one call. Returns how many were given back: not
+        those that have expired. Raises Unavailable: nobody may assume that they were."""
+        in_redis = self._charged_in_redis(charges)
+        given = len(charges) - len(in_redis)
+        return given + (self._run("refund", *self._refund_call(in_redis)) if in_redis else 0)
+
+    async def arefund(self, charges: Sequence[Charge]) -> int:
+        """``refund`` on the running event loop."""
+        in_redis = self._charged_in_redis(charges)
+        given = len(charges) - len(in_redis)
+        if not in_redis:
+            return given
+        return given + int(await self._arun("refund", *self._refund_call(in_redis)))
+
+    def _charged_in_redis(self, charges: Sequence[Charge]) -> list[Charge]:
+        """Those to give back in Redis; those of the fallback are given back on the way."""
+        for charge in charges:
+            if charge.degraded:
+                self._local.refund(charge)
+        return [charge for charge in charges if not charge.degraded]
+
+    def _refund_call(self, charges: Sequence[Charge]) -> tuple[list[str], list[Any]]:
+        places: dict[str, int] = {}
+        for charge in charges:
+            places.setdefault(charge.digest, len(places) + 1)
+        names = [self.keys.bucket(who) for who in places]
+        plan = []
+        for charge in charges:
+            sidecar = self.keys.sidecar(charge.rule, charge.digest)
+            if sidecar is not None:
+                names.append(sidecar)
+            place = len(names) if sidecar else 0
+            plan.append(scripts.pack_charge(charge, places[charge.digest], place))
+        return names, [len(places), b"".join(plan)]
 
     def acquire(self, target: Target) -> Decision:
         """Take a slot of a concurrency limit; the decision's ``held`` is what to release."""
@@ -292,4 +319,5 @@ class RateLimiter:
         local = [(t.rule, t.digest) for t in enforcing if t.rule.on_failure is FailurePolicy.LOCAL]
         if not local or not charge:
             return ALLOWED
-        return decide_all(self._local.decide(local, call.member), held=(Held("", call.member),))
+        verdicts, charges = self._local.decide(local, call.member)
+        return decide_all(verdicts, held=(Held("", call.member),), charges=charges)

@@ -10,8 +10,8 @@ from dataclasses import replace
 from functools import lru_cache
 
 from ..policy import algorithms
-from ..policy.decision import Verdict
-from ..policy.rules import MAX_WINDOW_US, Algorithm, Rate, Rule
+from ..policy.decision import Charge, Verdict
+from ..policy.rules import MAX_WINDOW_US, Algorithm, Counts, Rate, Rule
 
 MAX_IDENTITIES = 10_000
 
@@ -42,8 +42,11 @@ class LocalLimiter:
         self._states: OrderedDict[tuple[str, int, int], algorithms.State] = OrderedDict()
         self._held: OrderedDict[str, list[tuple[Rule, tuple[str, int, int]]]] = OrderedDict()
 
-    def decide(self, targets: list[tuple[Rule, str]], member: str) -> list[Verdict]:
-        """Verdicts on (rule, digest), all charged or none; concurrency slots end by lease."""
+    def decide(
+        self, targets: list[tuple[Rule, str]], member: str
+    ) -> tuple[list[Verdict], tuple[Charge, ...]]:
+        """Verdicts on (rule, digest), all charged or none, and what may be given back;
+        concurrency slots end by lease."""
         with self._lock:
             # Never backwards, as in the scripts: a step back would begin a window anew.
             now_us = self._seen_us = max(self._seen_us, self._clock_us())
@@ -56,20 +59,37 @@ class LocalLimiter:
                 outcomes.append((rule, key, rate, outcome))
             allowed = all(outcome[0] for *_, outcome in outcomes)
             verdicts = []
-            for rule, key, rate, (ok, idle, charged) in outcomes:
-                state = charged if allowed and ok else idle
-                if allowed and ok:
-                    self._states[key] = charged
+            charges = []
+            for rule, key, rate, (ok, idle, counted) in outcomes:
+                state = counted if allowed or not ok else idle
+                if state is not idle:
+                    self._states[key] = state
                     self._states.move_to_end(key)
-                    if rate.algorithm is Algorithm.CONCURRENCY:
-                        self._held.setdefault(member, []).append((rule, key))
-                standing = algorithms.standing(rate, ok, state.a, state.b, state.c, now_us)
+                if allowed and rate.algorithm is Algorithm.CONCURRENCY:
+                    self._held.setdefault(member, []).append((rule, key))
+                if allowed and rule.counts is not Counts.EVERY:
+                    mine = replace(rule, rate=rate)
+                    charges.append(Charge(mine, key[0], state, now_us, degraded=True))
+                said = int(ok) or state.blocked_until_us
+                standing = algorithms.standing(rate, said, state.a, state.b, state.c, now_us)
                 verdicts.append(Verdict(rule, ok, standing, degraded=True))
             while len(self._states) > MAX_IDENTITIES:
                 self._states.popitem(last=False)
             while len(self._held) > MAX_IDENTITIES:
                 self._held.popitem(last=False)
-        return verdicts
+        return verdicts, tuple(charges)
+
+    def refund(self, charge: Charge) -> None:
+        """Give back what was charged here."""
+        rule = charge.rule
+        key = (charge.digest, rule.id, rule.epoch)
+        with self._lock:
+            now_us = self._seen_us = max(self._seen_us, self._clock_us())
+            state = self._states.get(key)
+            if state is not None:
+                self._states[key] = algorithms.refund(
+                    rule.rate, state, charge.state, rule.rate.cost, now_us=now_us
+                )
 
     def release(self, member: str) -> None:
         """Free the slots that ``member`` holds here."""

@@ -12,6 +12,7 @@ from ..policy.rules import (
     Algorithm,
     Audience,
     CountedBy,
+    Counts,
     FailurePolicy,
     Mode,
     Override,
@@ -54,6 +55,8 @@ def _rule(raw: dict[str, Any]) -> Rule:
             "networks": tuple(raw["networks"]),
             "networks_excluded": tuple(raw["networks_excluded"]),
             "counted_by": tuple(CountedBy(part) for part in raw["counted_by"]),
+            "counts": Counts(raw["counts"]),
+            "statuses": tuple((low, high) for low, high in raw["statuses"]),
             "on_failure": FailurePolicy(raw["on_failure"]),
             "overrides": tuple(
                 Override(**{**override, "action": OverrideAction(override["action"])})

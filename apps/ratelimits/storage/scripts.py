@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
+from ..policy.decision import Charge
 from ..policy.rules import Algorithm, Mode, Rule
 
 ALGORITHM_CODES = {
@@ -18,7 +19,8 @@ ALGORITHM_CODES = {
     Algorithm.CONCURRENCY: 5,
 }
 
-_LIMIT = struct.Struct("<BBBBII8d")
+_LIMIT = struct.Struct("<BBBBII9d")
+_CHARGE = struct.Struct("<BBBxII6d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +51,30 @@ def pack_limit(rule: Rule, bucket_index: int, sidecar_index: int, cost: int) -> 
         bucket_index,
         sidecar_index,
         ALGORITHM_CODES[rate.algorithm],
-        rule.mode is Mode.ENFORCE,
+        (rule.mode is Mode.ENFORCE) + 2 * rate.charge_denied,
         rule.id,
         rule.epoch,
         cost,
         rate.quota,
         rate.window_us,
+        rate.block_us,
         *parameters,
+    )
+
+
+def pack_charge(charge: Charge, bucket_index: int, sidecar_index: int) -> bytes:
+    """One charge of refund.lua's plan; indices as in ``pack_limit``."""
+    rule, rate = charge.rule, charge.rule.rate
+    token_bucket = rate.algorithm is Algorithm.TOKEN_BUCKET
+    return _CHARGE.pack(
+        bucket_index,
+        sidecar_index,
+        ALGORITHM_CODES[rate.algorithm],
+        rule.id,
+        rule.epoch,
+        rate.cost,
+        rate.window_us,
+        charge.at_us if rate.algorithm is Algorithm.SLIDING_LOG else charge.state.a,
+        *(rate.emission(rate.cost) if token_bucket else (0, 0)),
+        rate.denominator,
     )

@@ -30,6 +30,8 @@ def form(**changes) -> dict[str, object]:
         "window_amount": "1",
         "window_unit": "60",
         "cost": "1",
+        "counts": "every",
+        "block_unit": "60",
         "on_failure": "local",
     }
     return {**values, **changes}
@@ -66,6 +68,17 @@ def test_a_saved_limit_is_published_and_logged(staff, engine):
         ({"counted_by": ["address", "everyone"]}, "counted_by", "choose it alone"),
         ({"counted_by": ["header"]}, "header", "Name the header"),
         ({"counted_by": ["header"], "header": "X Key"}, "header", "such as X-Api-Key"),
+        ({"counts": "status"}, "statuses", "Name the statuses"),
+        ({"counts": "status", "statuses": "401, 6xx"}, "statuses", "write 404, 5xx or 400-428"),
+        ({"counts": "signal"}, "signal", "Choose the signal"),
+        ({"counts": "signal", "signal": "no_such"}, "signal", "not one of the available"),
+        ({"algorithm": "concurrency", "charge_denied": "on"}, "charge_denied", "holds no slot"),
+        (
+            {"algorithm": "concurrency", "counts": "status", "statuses": "401"},
+            "counts",
+            "before there is a response",
+        ),
+        ({"block_amount": "400", "block_unit": "86400"}, "quota", "block_us"),
         ({"counted_by": ["view_argument"]}, "view_argument", "Name the argument"),
     ],
 )

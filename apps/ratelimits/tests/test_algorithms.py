@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
@@ -495,3 +497,41 @@ def test_700_000_per_second_is_the_pace_and_the_burst(burst):
         assert admitted >= 0.99 * due
     else:  # 10/7 us per token, looked for at whole us with nowhere to keep the rest.
         assert admitted == 1 + 100_000 // 2
+
+
+@given(rates(), gaps(), st.integers(0, 500))
+def test_a_charged_denial_takes_what_is_left_and_frees_nothing(rate, waits, block_us):
+    rate = replace(rate, charge_denied=True, block_us=block_us)
+    state, now, admitted = EMPTY, T0, []
+    for wait in waits:
+        now += wait
+        blocked = state.blocked_until_us > now
+        ok, idle, state = decide(rate, state, now)
+        before = standing(rate, 0, idle.a, idle.b, idle.c, now)
+        after = standing(rate, 0, state.a, state.b, state.c, now)
+        if ok:
+            assert not blocked
+            admitted.append((now, rate.cost))
+        elif blocked:
+            assert state == idle
+        else:
+            assert after.remaining == 0 or rate.algorithm is Algorithm.SLIDING_WINDOW
+            assert after.retry_after_us >= before.retry_after_us
+            assert state.blocked_until_us == (now + block_us if block_us else 0)
+    bound = rate.quota + (rate.burst if rate.algorithm is Algorithm.TOKEN_BUCKET else rate.quota)
+    if rate.algorithm is Algorithm.SLIDING_LOG:
+        bound = rate.quota
+    assert most_in_a_window(admitted, rate.window_us) <= bound
+
+
+@pytest.mark.parametrize("algorithm", [Algorithm.TOKEN_BUCKET, Algorithm.SLIDING_LOG])
+def test_who_keeps_asking_gets_nothing_where_denials_are_charged(algorithm):
+    rate = Rate(algorithm, 2, 1_000_000, 2, charge_denied=True)
+    _, _, state = decide(rate, EMPTY, T0)
+    admitted = []
+    for step in range(1, 100):
+        ok, _, state = decide(rate, state, T0 + step * 100_000)
+        if ok:
+            admitted.append(step)
+    assert admitted == [1]
+    assert decide(rate, state, T0 + 12_000_000)[0]

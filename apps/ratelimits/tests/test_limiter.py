@@ -6,13 +6,14 @@ import random
 import socket
 import threading
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import redis
 
 from apps.ratelimits.policy import algorithms
-from apps.ratelimits.policy.rules import Algorithm, FailurePolicy, Mode, Rate, Rule
+from apps.ratelimits.policy.rules import Algorithm, Counts, FailurePolicy, Mode, Rate, Rule
 from apps.ratelimits.storage.connection import make_client
 from apps.ratelimits.storage.limiter import RateLimiter, Target
 
@@ -50,7 +51,8 @@ def limiter(each_redis):
 def rule(algorithm=Algorithm.FIXED_WINDOW, quota=3, window_us=60_000_000, number=1, **changes):
     cost = changes.pop("cost", 1)
     burst = changes.pop("burst", quota)
-    rate = Rate(algorithm, quota, window_us, burst, cost)
+    denials = {name: changes.pop(name) for name in ("charge_denied", "block_us") if name in changes}
+    rate = Rate(algorithm, quota, window_us, burst, cost, **denials)
     return Rule(id=number, name=f"limit-{number}", rate=rate, **changes)
 
 
@@ -71,11 +73,10 @@ class Oracle:
             if limit.mode is Mode.ENFORCE
         )
         reply = [int(allowed), now_us]
-        for (limit, who), (ok, idle, charged) in zip(targets, outcomes, strict=True):
-            state = charged if ok and allowed else idle
-            if ok and allowed:
-                self.states[who, limit.id] = charged
-            reply += [int(ok), state.a, state.b, state.c]
+        for (limit, who), (ok, idle, counted) in zip(targets, outcomes, strict=True):
+            state = counted if allowed or not ok else idle
+            self.states[who, limit.id] = state
+            reply += [int(ok) or state.blocked_until_us, state.a, state.b, state.c]
         return reply
 
 
@@ -133,32 +134,151 @@ def test_every_key_expires(limiter):
     assert all(0 < age <= 120_001 for age in ages.values()), ages
 
 
+@pytest.mark.parametrize("algorithm", Algorithm)
+@pytest.mark.parametrize("seed", range(3))
+def test_what_a_denial_costs_is_what_the_arithmetic_says(limiter, algorithm, seed):
+    chance = random.Random(f"denied{algorithm}{seed}")
+    slots = algorithm is Algorithm.CONCURRENCY
+    cost = 1 if slots else chance.choice([1, 2])
+    quota = chance.choice([2, 5])
+    charged = not slots and chance.random() < 0.8
+    block_us = chance.choice([0, 20_000, 60_000])
+    limits = [
+        rule(algorithm, quota, WINDOW_US, cost=cost, charge_denied=charged, block_us=block_us),
+        rule(Algorithm.TOKEN_BUCKET, 7, WINDOW_US, number=2, charge_denied=True, cost=2),
+        rule(
+            Algorithm.SLIDING_LOG, 4, WINDOW_US, number=3, mode=Mode.SHADOW, block_us=10_000, cost=2
+        ),
+    ]
+    oracle = Oracle()
+    for turn in range(150):
+        chosen = [Target(limit, chance.choice("ab")) for limit in limits if chance.random() < 0.8]
+        if not chosen:
+            continue
+        # Whatever a new cost meets that older entries did not have.
+        if not slots and chance.random() < 0.3:
+            chosen = [t._replace(rule=replace_cost(t.rule, chance.choice([1, 2]))) for t in chosen]
+        reply, _ = limiter.traced_check(chosen)
+        assert reply == oracle.expect(chosen, reply[1], f"m{turn}")
+        if chance.random() < 0.3:
+            time.sleep(chance.random() * WINDOW_US / 2e6)
+
+
+def replace_cost(limit: Rule, cost: int) -> Rule:
+    return replace(limit, rate=replace(limit.rate, cost=cost))
+
+
+def test_a_denied_request_is_free_unless_the_limit_says_otherwise(limiter):
+    free = Target(rule(Algorithm.SLIDING_LOG, quota=1, window_us=150_000, number=1), "a")
+    charged = Target(
+        rule(Algorithm.SLIDING_LOG, quota=1, window_us=150_000, number=2, charge_denied=True), "a"
+    )
+    assert limiter.check([free, charged]).allowed
+    until = time.monotonic() + 0.4
+    passed = {"free": 0, "charged": 0}
+    while time.monotonic() < until:
+        passed["free"] += limiter.check([free]).allowed
+        passed["charged"] += limiter.check([charged]).allowed
+        time.sleep(0.01)
+    assert passed["free"] == 2
+    assert passed["charged"] == 0
+    time.sleep(0.16)
+    assert limiter.check([charged]).allowed
+
+
+def test_a_block_begins_with_the_first_denial_and_is_not_prolonged(limiter):
+    target = Target(rule(quota=1, window_us=50_000, block_us=300_000), "a")
+    while limiter.check([target]).allowed:
+        pass
+    began = time.monotonic()
+    waits = []
+    while not (decision := limiter.check([target])).allowed:
+        waits.append(decision.retry_after_us)
+        assert decision.remaining == 0
+        time.sleep(0.02)
+    assert 0.25 < time.monotonic() - began < 0.36
+    # At its end the window may still have longer to run.
+    of_the_block = [wait for wait in waits if wait > 50_000]
+    assert of_the_block == sorted(of_the_block, reverse=True)
+    assert limiter.client.pttl(limiter.keys.bucket("a")) <= 301
+
+
+def charges_of(limiter, *targets):
+    decision = limiter.check(targets)
+    assert decision.allowed
+    return decision.charges
+
+
+def by_status(limit: Rule) -> Rule:
+    return replace(limit, counts=Counts.STATUS, statuses=((400, 499),))
+
+
 @pytest.mark.parametrize("algorithm", [a for a in Algorithm if a is not Algorithm.CONCURRENCY])
 def test_a_refund_gives_back_exactly_one_charge(limiter, algorithm):
-    target = Target(rule(algorithm, quota=5, cost=2), "a")
-    reply, _ = limiter.traced_check([target])
+    target = Target(by_status(rule(algorithm, quota=5, cost=2)), "a")
+    charges = charges_of(limiter, target)
     limiter.check([target])
     before = limiter.peek([target]).remaining
-    assert limiter.refund(target, (reply[3], reply[1]))
+    assert limiter.refund(charges) == 1
     assert before == 1
     assert limiter.peek([target]).remaining == 3
+    # Its own standing afterwards is told without asking again.
+    assert limiter.check([target]).allowed
+    decision = limiter.check([Target(target.rule, "b")])
+    told = decision.refunded(decision.charges)
+    limiter.refund(decision.charges)
+    assert told.remaining == limiter.peek([Target(target.rule, "b")]).remaining == 5
+
+
+def test_charges_of_several_identities_are_given_back_in_one_call(limiter):
+    targets = [
+        Target(by_status(rule(algorithm, number=n)), who)
+        for n, algorithm in enumerate(Algorithm)
+        if algorithm is not Algorithm.CONCURRENCY
+        for who in "ab"
+    ]
+    charges = charges_of(limiter, *targets)
+    assert len(charges) == 8
+    calls = limiter.client.info("commandstats")["cmdstat_evalsha"]["calls"]
+    assert limiter.refund(charges) == 8
+    stats = limiter.client.info("commandstats")
+    assert stats["cmdstat_evalsha"]["calls"] == calls + 1
+    assert {v.standing.remaining for v in limiter.peek(targets).verdicts} == {3}
+
+
+async def test_a_refund_on_the_event_loop(limiter):
+    target = Target(by_status(rule()), "a")
+    charges = charges_of(limiter, target)
+    assert await limiter.arefund(charges) == 1
+    assert limiter.peek([target]).remaining == 3
+    await limiter.aclose()
+
+
+def test_only_a_limit_that_counts_by_response_can_be_refunded(limiter):
+    both = [Target(rule(number=1), "a"), Target(by_status(rule(number=2)), "a")]
+    assert [charge.rule.id for charge in limiter.check(both).charges] == [2]
+    assert limiter.peek(both).charges == ()
+    limiter.check(both)
+    limiter.check(both)
+    assert limiter.check(both).charges == ()
 
 
 def test_a_late_refund_frees_only_what_has_not_refilled(limiter):
-    target = Target(rule(Algorithm.TOKEN_BUCKET, quota=1, window_us=100_000), "a")
-    first, _ = limiter.traced_check([target])
+    limit = rule(Algorithm.TOKEN_BUCKET, quota=1, window_us=100_000)
+    target = Target(by_status(limit), "a")
+    first = charges_of(limiter, target)
     time.sleep(0.12)
-    second, decision = limiter.traced_check([target])
-    assert decision.allowed
-    assert not limiter.refund(target, (first[3], first[1]))
-    assert limiter.refund(target, (second[3], second[1]))
+    second = charges_of(limiter, target)
+    assert limiter.refund(first) == 0
+    assert limiter.refund(second) == 1
     assert limiter.check([target]).allowed
 
 
 def test_a_refund_of_another_window_frees_nothing(limiter):
-    target = Target(rule(quota=5), "a")
-    reply, _ = limiter.traced_check([target])
-    assert not limiter.refund(target, (reply[3] - 60_000_000, reply[1]))
+    target = Target(by_status(rule(quota=5)), "a")
+    (charge,) = charges_of(limiter, target)
+    before = replace(charge.state, a=charge.state.a - 60_000_000)
+    assert limiter.refund([replace(charge, state=before)]) == 0
     assert limiter.peek([target]).remaining == 4
 
 
@@ -291,6 +411,24 @@ def test_without_redis_slots_are_still_released():
     assert not limiter.check([target]).allowed
     limiter.release(held)
     assert limiter.check([target]).allowed
+
+
+def test_without_redis_a_charge_is_given_back_where_it_was_taken():
+    limiter = away()
+    target = Target(by_status(rule(quota=1)), "a")
+    decision = limiter.check([target])
+    assert not limiter.check([target]).allowed
+    assert limiter.refund(decision.charges) == 1
+    assert limiter.check([target]).allowed
+
+
+def test_without_redis_a_denial_costs_the_same():
+    limiter = away()
+    target = Target(rule(quota=1, window_us=20_000, block_us=10_000_000), "a")
+    while limiter.check([target]).allowed:
+        pass
+    time.sleep(0.05)
+    assert limiter.check([target]).retry_after_us > 9_000_000
 
 
 def test_an_open_breaker_does_not_ask():

@@ -39,5 +39,5 @@ def test_a_clock_that_steps_back_begins_no_window_anew():
     times = iter([10_000_000, 5_000_000, 10_000_001])
     limiter = LocalLimiter(1, clock_us=lambda: next(times))
     rule = Rule(1, "one", Rate(Algorithm.FIXED_WINDOW, 1, 1_000_000, 1))
-    allowed = [limiter.decide([(rule, "a")], "m")[0].allowed for _ in range(3)]
+    allowed = [limiter.decide([(rule, "a")], "m")[0][0].allowed for _ in range(3)]
     assert allowed == [True, False, False]

@@ -19,10 +19,12 @@ from apps.ratelimits.policy.rules import (
     Algorithm,
     Audience,
     CountedBy,
+    Counts,
     Override,
     OverrideAction,
     Rate,
     Rule,
+    parse_statuses,
 )
 
 SECOND_US = 1_000_000
@@ -151,3 +153,40 @@ def test_all_that_a_token_buckets_script_adds_up_stays_exact(quota, window_us, b
 def test_the_user_is_asked_for_only_where_a_limit_needs_it(changes, needed):
     rule = Rule(1, "one", Rate(Algorithm.FIXED_WINDOW, 5, SECOND_US, 5), **changes)
     assert rule.needs_user is needed
+
+
+@pytest.mark.parametrize(
+    ("text", "ranges"),
+    [
+        ("401", ((401, 401),)),
+        ("401, 403,5XX", ((401, 401), (403, 403), (500, 599))),
+        ("400-428 499", ((400, 428), (499, 499))),
+        ("", ()),
+    ],
+)
+def test_statuses_are_ranges(text, ranges):
+    assert parse_statuses(text) == ranges
+
+
+@pytest.mark.parametrize("text", ["600", "4x", "99", "429-400", "200;404", "4011"])
+def test_what_is_no_status_is_refused(text):
+    with pytest.raises(PolicyError):
+        parse_statuses(text)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"counts": Counts.STATUS},
+        {"counts": Counts.SIGNAL},
+        {
+            "counts": Counts.SIGNAL,
+            "signal": "user_login_failed",
+            "rate": Rate(Algorithm.CONCURRENCY, 1, 1_000_000, 1),
+        },
+    ],
+)
+def test_a_rule_that_could_never_count_is_refused(changes):
+    rate = Rate(Algorithm.FIXED_WINDOW, 1, 1_000_000, 1)
+    with pytest.raises(PolicyError):
+        Rule(**{"id": 1, "name": "one", "rate": rate, **changes})

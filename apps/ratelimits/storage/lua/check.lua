@@ -1,33 +1,61 @@
 -- Decide and charge every limit of a request at once: all of the enforcing ones, or none.
 --
 -- KEYS  the buckets (ARGV[1] of them), then the sidecars (logs and slots) that limits name
--- ARGV  1 number of buckets; 2 '1' to charge, '0' to look only; 3 the limits, 76 bytes each:
+-- ARGV  1 number of buckets; 2 '1' to charge, '0' to look only; 3 the limits, 84 bytes each:
 --         bucket (1: index in KEYS), sidecar (1: index in KEYS, 0 none), algorithm (1),
---         enforce (1), id (4), epoch (4), then doubles: cost, quota, window us, p1..p5
+--         flags (1: 1 enforce, 2 charge denials), id (4), epoch (4), then doubles: cost,
+--         quota, window us, block us, p1..p5
 --       4 the member that stands for this request in concurrency sets
 -- token_bucket: p1, p2 cost as us and remainder; p3 denominator; p4, p5 burst likewise
 -- sliding_window: p1 step in which the window ages, us
--- Reply {allowed, now us, then per limit: ok, a, b, c}: the state after the verdict.
+-- Reply {allowed, now us, then per limit: ok, a, b, c}: the state after the verdict. ok is 1
+--       allowed, 0 denied, else denied and blocked until that time, us.
 --
 -- The clock is the server's, read once: clients' clocks differ. It is the largest time that any
 -- of the buckets has seen, so that a step backwards frees nothing. A denied request writes
--- nothing: it costs the denied identity no more than asking. Integers stay below 2^53 because
+-- nothing, unless the limit that denies it charges denials or begins a block. A block is a record
+-- of its own, under the limit's id + 2^31, whose a is its end. Integers stay below 2^53 because
 -- policy/rules.py refuses a rate that could exceed it.
 
 local nbuckets, charge, plan = tonumber(ARGV[1]), ARGV[2] == '1', ARGV[3]
 local now = clock()
 local buckets = {}
+
+-- Enter a denial in a log, and let as many of the oldest units leave as are over the quota.
+-- The quota is full then. Returns when the same cost would fit.
+local function charge_log(key, dropped, over, now, cost, window)
+  if dropped > 0 then redis.call('LPOP', key, dropped) end
+  redis.call('RPUSH', key, string.format('%.0f:%.0f', now, cost))
+  redis.call('PEXPIRE', key, string.format('%.0f', math.ceil(window / 1000)))
+  while over > 0 do
+    local t, units = string.match(redis.call('LINDEX', key, 0), '^(%d+):(%d+)$')
+    if tonumber(units) > over then
+      redis.call('LSET', key, 0, string.format('%s:%.0f', t, units - over))
+    else
+      redis.call('LPOP', key)
+    end
+    over = over - math.min(over, tonumber(units))
+  end
+  -- The quota is full: the cost fits when so many units have left.
+  local free, look, at = 0, 0, 0
+  while free < cost do
+    local t, units = string.match(redis.call('LINDEX', key, at), '^(%d+):(%d+)$')
+    free, look, at = free + tonumber(units), tonumber(t) + window, at + 1
+  end
+  return look
+end
+
 for i = 1, nbuckets do
   local records, seen = read_bucket(redis.call('GET', KEYS[i]))
   buckets[i] = records
   if seen > now then now = seen end
 end
 
-local SIZE = 76
-local limits, reply, allowed = {}, {1, now}, true
+local SIZE, BLOCK = 84, 2147483648
+local limits, reply, touched, allowed = {}, {1, now}, {}, true
 for at = 1, #plan, SIZE do
-  local bucket, sidecar, algorithm, enforce, id, epoch, cost, quota, window, p1, p2, p3, p4, p5 =
-    struct.unpack('<BBBBI4I4dddddddd', plan, at)
+  local bucket, sidecar, algorithm, flags, id, epoch, cost, quota, window, block, p1, p2, p3,
+    p4, p5 = struct.unpack('<BBBBI4I4ddddddddd', plan, at)
   epoch = epoch % 65536
   local old = buckets[bucket][id]
   if old and old[1] ~= epoch then old = nil end
@@ -112,12 +140,36 @@ for at = 1, #plan, SIZE do
     expiry = 0
   end
 
-  if enforce == 1 and not ok then allowed = false end
+  local blocked = buckets[bucket][id + BLOCK]
+  blocked = blocked and blocked[1] == epoch and blocked[3] > now and blocked[3] or 0
+  if blocked > 0 then
+    ok = false
+  elseif not ok and charge then
+    if flags >= 2 then -- what is left, never more
+      na, nb, nc = a, math.max(b, math.min(quota, b + cost)), c
+      if algorithm == 1 then
+        na, nb = a, b
+        if a < now + p4 or (a == now + p4 and b < p5) then na, nb = now + p4, p5 end
+        expiry = na + 1
+      elseif algorithm == 4 then
+        na, nb, nc = quota, charge_log(KEYS[sidecar], old.dropped, a + cost - quota, now, cost, window), 0
+      end
+      buckets[bucket][id] = {epoch, math.floor(expiry / 1000) + 1, na, algorithm == 4 and 0 or nb, nc}
+      a, b, c = na, nb, nc
+      touched[bucket] = true
+    end
+    if block > 0 then
+      blocked = now + block
+      buckets[bucket][id + BLOCK] = {epoch, math.floor(blocked / 1000) + 1, blocked, 0, 0}
+      touched[bucket] = true
+    end
+  end
+
+  if flags % 2 == 1 and not ok then allowed = false end
   limits[#limits + 1] = {bucket, sidecar, algorithm, id, epoch, ok, a, b, c, na, nb, nc, expiry,
-    cost, window, old}
+    cost, window, old, blocked}
 end
 
-local touched = {}
 for i = 1, #limits do
   local l = limits[i]
   local bucket, sidecar, algorithm, ok = l[1], l[2], l[3], l[6]
@@ -143,7 +195,7 @@ for i = 1, #limits do
     end
   end
   local at = #reply
-  reply[at + 1], reply[at + 2], reply[at + 3], reply[at + 4] = ok and 1 or 0, a, b, c
+  reply[at + 1], reply[at + 2], reply[at + 3], reply[at + 4] = ok and 1 or l[17], a, b, c
 end
 for i in pairs(touched) do write_bucket(KEYS[i], buckets[i], now) end
 reply[1] = allowed and 1 or 0

@@ -1,38 +1,57 @@
--- Give back one charge of one limit, named so that it can never free more than was taken.
+-- Give back charges, each named so that it can never free more than was taken.
 --
--- KEYS  1 the bucket; 2 the sidecar, where the limit has one
--- ARGV  1 algorithm; 2 id; 3 epoch; 4 cost; 5 window us; 6 a of the charged state (arrival time
---       or the window's start) or, for a log, the time of the charge; 7, 8 cost as us and remainder; 9 denominator
--- Reply 1 where something was given back, else 0 (expired, another window, another epoch).
+-- KEYS  the buckets (ARGV[1] of them), then the sidecars (logs) that charges name
+-- ARGV  1 number of buckets; 2 the charges, 60 bytes each:
+--         bucket (1: index in KEYS), sidecar (1: index in KEYS, 0 none), algorithm (1), unused (1),
+--         id (4), epoch (4), then doubles: cost, window us, what names the charge (the arrival
+--         time or window's start that it left; for a log, its time), and for a token bucket the
+--         cost as us and remainder, and the denominator
+-- Reply how many were given back: not those that expired, or are of another window or epoch.
 
-local algorithm, id, epoch = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]) % 65536
-local cost, window, named = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-local records, seen = read_bucket(redis.call('GET', KEYS[1]))
-local r = records[id]
-if not r or r[1] ~= epoch then return 0 end
-local now = math.max(clock(), seen)
-
-if algorithm == 1 then
-  -- Of a charge only what has not refilled since is still there to be given back.
-  local left, whole, part = named - now, tonumber(ARGV[7]), tonumber(ARGV[8])
-  if left <= 0 then return 0 end
-  if left <= whole then whole, part = left, 0 end
-  local a, b = r[3] - whole, r[4] - part
-  if b < 0 then a, b = a - 1, b + tonumber(ARGV[9]) end
-  r[3], r[4] = math.max(a, 0), math.max(b, 0)
-elseif algorithm == 2 then
-  if r[3] ~= named then return 0 end
-  r[4] = math.max(0, r[4] - cost)
-elseif algorithm == 3 then
-  if r[3] == named then r[4] = math.max(0, r[4] - cost)
-  elseif r[3] == named + window then r[5] = math.max(0, r[5] - cost)
-  else return 0 end
-elseif algorithm == 4 then
-  local entry = string.format('%.0f:%.0f', named, cost)
-  if redis.call('LREM', KEYS[2], -1, entry) == 0 then return 0 end
-  r[3] = math.max(0, r[3] - cost)
-else
-  return 0
+local nbuckets, plan = tonumber(ARGV[1]), ARGV[2]
+local now = clock()
+local buckets, touched, given = {}, {}, 0
+for i = 1, nbuckets do
+  local records, seen = read_bucket(redis.call('GET', KEYS[i]))
+  buckets[i] = records
+  if seen > now then now = seen end
 end
-write_bucket(KEYS[1], records, now)
-return 1
+
+local function give_back(r, algorithm, cost, window, named, whole, part, denominator, sidecar)
+  if algorithm == 1 then
+    -- Of a charge only what has not refilled since is still there to be given back.
+    local left = named - now
+    if left <= 0 then return false end
+    if left <= whole then whole, part = left, 0 end
+    local a, b = r[3] - whole, r[4] - part
+    if b < 0 then a, b = a - 1, b + denominator end
+    r[3], r[4] = math.max(a, 0), math.max(b, 0)
+  elseif algorithm == 2 then
+    if r[3] ~= named then return false end
+    r[4] = math.max(0, r[4] - cost)
+  elseif algorithm == 3 then
+    if r[3] == named then r[4] = math.max(0, r[4] - cost)
+    elseif r[3] == named + window then r[5] = math.max(0, r[5] - cost)
+    else return false end
+  elseif algorithm == 4 then
+    local entry = string.format('%.0f:%.0f', named, cost)
+    if redis.call('LREM', KEYS[sidecar], -1, entry) == 0 then return false end
+    r[3] = math.max(0, r[3] - cost)
+  else
+    return false
+  end
+  return true
+end
+
+local SIZE = 60
+for at = 1, #plan, SIZE do
+  local bucket, sidecar, algorithm, _, id, epoch, cost, window, named, whole, part, denominator =
+    struct.unpack('<BBBBI4I4dddddd', plan, at)
+  local r = buckets[bucket][id]
+  if r and r[1] == epoch % 65536 and
+    give_back(r, algorithm, cost, window, named, whole, part, denominator, sidecar) then
+    touched[bucket], given = true, given + 1
+  end
+end
+for i in pairs(touched) do write_bucket(KEYS[i], buckets[i], now) end
+return given
