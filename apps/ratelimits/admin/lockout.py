@@ -13,13 +13,14 @@ from .. import conf
 from ..engine import get_engine
 from ..policy.facts import ANONYMOUS
 from ..policy.matching import compile_rule
-from ..policy.rules import Algorithm, Mode, Rate, Rule
+from ..policy.rules import Algorithm, Mode, Rule
 from ..request_facts import request_facts, user_facts
 
 # What a person at work in the admin uses, generously: a page is one to three requests.
 ADMIN_BURST = 20
 ADMIN_PER_HOUR = 60
 ADMIN_AT_ONCE = 3
+ADMIN_ANSWERS = (200, 302)
 
 
 def warning(rule: Rule, request: HttpRequest) -> str | None:
@@ -50,7 +51,7 @@ def warning(rule: Rule, request: HttpRequest) -> str | None:
             if plan.blocked:
                 return f"It blocks you at {path} ({method}), by an override."
             for target in plan.targets:
-                if too_few := _too_few(target.rule.rate):
+                if too_few := _too_few(target.rule):
                     return (
                         f"It covers the admin ({method} {path}) and {too_few}: you could lock "
                         "yourself out. Narrow its paths, raise it, or try it in shadow first."
@@ -58,13 +59,18 @@ def warning(rule: Rule, request: HttpRequest) -> str | None:
     return None
 
 
-def _too_few(rate: Rate) -> str | None:
+def _too_few(rule: Rule) -> str | None:
     """What a person at work in the admin would soon run into."""
+    rate = rule.rate
     if rate.algorithm is Algorithm.CONCURRENCY:
         if rate.quota < ADMIN_AT_ONCE:
             return f"lets {rate.quota} in at once"
         return None
     at_once = rate.burst if rate.algorithm is Algorithm.TOKEN_BUCKET else rate.quota
+    if not any(rule.counts_response(status, {"user_logged_in"}) for status in ADMIN_ANSWERS):
+        # Work is given back: only what is under way at the same time can run into it.
+        few = at_once // rate.cost
+        return f"lets {few} in at once" if few < ADMIN_AT_ONCE else None
     if at_once // rate.cost < ADMIN_BURST:
         return (
             f"takes {at_once // rate.cost} requests in a row, where a few pages need {ADMIN_BURST}"

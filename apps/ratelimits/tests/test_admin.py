@@ -338,3 +338,44 @@ def test_whoever_may_only_look_sees_the_limit_and_its_sentence(engine, client, d
     assert page.status_code == 200
     assert "Each address with each user may call 5 times per minute" in page.content.decode()
     assert client.post(SENTENCE, form()).status_code == 403
+
+
+LOGIN = {"path": "/admin/login/", "path_kind": "exact", "methods": "POST", "quota": "5"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "asks"),
+    [
+        ({}, True),
+        ({"counts": "signal", "signal": "user_login_failed"}, False),
+        ({"counts": "status", "statuses": "4xx"}, False),
+        # What a person at work gets counts here, or too few can be under way at once.
+        ({"counts": "signal", "signal": "user_logged_in"}, True),
+        ({"counts": "status", "statuses": "302"}, True),
+        ({"counts": "signal", "signal": "user_login_failed", "quota": "2"}, True),
+    ],
+)
+def test_a_limit_on_failed_logins_is_no_lock_out(staff, changes, asks):
+    response = staff.post(f"{LIST}add/", form(**{**LOGIN, **changes}))
+    assert (response.status_code == 200 and "lock_out" in errors(response)) is asks
+    assert RateLimit.objects.exists() is not asks
+
+
+def test_what_counts_and_what_a_denial_costs_are_put_in_words():
+    limit = RateLimit(
+        quota=5,
+        window_amount=15,
+        window_unit=60,
+        counts="signal",
+        signal="user_login_failed",
+        block_amount=1,
+        block_unit=3600,
+    )
+    said = wording.sentence(limit, ())
+    assert "counted only where it raises user_login_failed" in said
+    assert said.endswith("the next request is denied, and every one for 1 hour after it.")
+    limit.block_amount, limit.charge_denied = None, True
+    limit.counts, limit.statuses = "status", "401, 5xx"
+    said = wording.sentence(limit, ())
+    assert "counted only where the answer is 401 or 5xx" in said
+    assert said.endswith("asking meanwhile prolongs the wait.")
