@@ -205,6 +205,8 @@ def run(processes: Processes, var: Path) -> None:
         if not has_rows(database, "ratelimits_ratelimit"):
             say("loading sample limits")
             manage(environ, "loaddata", "demo_limits", "--verbosity", "0")
+            # A fixture leaves no history: without a first entry the first edit shows no change.
+            manage(environ, "populate_history", "--auto")
         make_staff(environ)
     say("starting the site, a worker and beat")
     granian = [str(BIN / "granian"), "--interface", "wsgi", "--host", host, "--port", str(port)]

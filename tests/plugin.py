@@ -10,6 +10,7 @@ import atexit
 import os
 import secrets
 import shutil
+import signal
 import tempfile
 from collections.abc import Generator, Iterator
 
@@ -32,6 +33,8 @@ def pytest_load_initial_conftests() -> Generator[None, object, object]:
     # Not pytest_unconfigure: pytest leaves that out where the settings or an option are wrong.
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     atexit.register(_server.stop)
+    # Else a SIGTERM, as `timeout` sends it, would leave the server behind.
+    signal.signal(signal.SIGTERM, lambda *_: pytest.exit("SIGTERM", 128 + signal.SIGTERM))
     os.environ.update(
         DATABASE_URL=f"sqlite:///{folder}/iota.sqlite3",
         REDIS_URL=_server.start().url,

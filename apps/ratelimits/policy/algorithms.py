@@ -69,9 +69,12 @@ def decide(
     what a denial costs: nothing, unless the rate charges denials or blocks after them.
     """
     cost = rate.cost if cost is None else cost
+    blocked_until_us = state.blocked_until_us
+    if blocked_until_us:
+        state = replace(state, blocked_until_us=0)
     allowed, idle, counted = _decide(rate, state, now_us, cost, member)
-    if state.blocked_until_us > now_us:
-        blocked = replace(idle, blocked_until_us=state.blocked_until_us)
+    if blocked_until_us > now_us:
+        blocked = replace(idle, blocked_until_us=blocked_until_us)
         return False, blocked, blocked
     if not allowed:
         if rate.charge_denied:

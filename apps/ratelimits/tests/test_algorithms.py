@@ -535,3 +535,13 @@ def test_who_keeps_asking_gets_nothing_where_denials_are_charged(algorithm):
             admitted.append(step)
     assert admitted == [1]
     assert decide(rate, state, T0 + 12_000_000)[0]
+
+
+def test_a_block_that_is_over_says_nothing_more_once_the_limit_blocks_no_longer():
+    rate = Rate(Algorithm.FIXED_WINDOW, 1, 1_000_000, 1, block_us=1_000)
+    _, _, state = decide(rate, EMPTY, T0)
+    _, _, state = decide(rate, state, T0)
+    assert state.blocked_until_us == T0 + 1_000
+    ok, idle, state = decide(replace(rate, block_us=0), state, T0 + 2_000)
+    assert not ok
+    assert idle.blocked_until_us == state.blocked_until_us == 0
