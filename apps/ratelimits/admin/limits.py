@@ -66,7 +66,12 @@ class RateLimitForm(ModelForm):  # type: ignore[type-arg]
         "Several together: each combination has its own quota.",
     )
 
-    signal = forms.ChoiceField(required=False, widget=Select, choices=_signals)
+    signal = forms.ChoiceField(
+        required=False,
+        widget=Select,
+        choices=_signals,
+        help_text=RateLimit._meta.get_field("signal").help_text,
+    )
 
     lock_out = forms.BooleanField(
         label="Save it although it may lock me out",
