@@ -203,6 +203,15 @@ def test_a_block_begins_with_the_first_denial_and_is_not_prolonged(limiter):
     assert limiter.client.pttl(limiter.keys.bucket("a")) <= 301
 
 
+def test_a_log_that_was_cut_by_hand_is_no_error_where_denials_are_charged(limiter):
+    target = Target(rule(Algorithm.SLIDING_LOG, quota=6, cost=3, charge_denied=True), "a")
+    limiter.check([target])
+    limiter.check([target])
+    limiter.client.lpop(limiter.keys.sidecar(target.rule, "a"))
+    assert not limiter.check([target]).allowed
+    assert not limiter.check([target]).allowed
+
+
 def charges_of(limiter, *targets):
     decision = limiter.check(targets)
     assert decision.allowed

@@ -22,13 +22,16 @@ local now = clock()
 local buckets = {}
 
 -- Enter a denial in a log, and let as many of the oldest units leave as are over the quota.
--- The quota is full then. Returns when the same cost would fit.
+-- The quota is full then. Returns when the same cost would fit. Ends early where the log holds
+-- less than the bucket says, as after somebody cut it by hand.
 local function charge_log(key, dropped, over, now, cost, window)
   if dropped > 0 then redis.call('LPOP', key, dropped) end
   redis.call('RPUSH', key, string.format('%.0f:%.0f', now, cost))
   redis.call('PEXPIRE', key, string.format('%.0f', math.ceil(window / 1000)))
   while over > 0 do
-    local t, units = string.match(redis.call('LINDEX', key, 0), '^(%d+):(%d+)$')
+    local entry = redis.call('LINDEX', key, 0)
+    if not entry then break end
+    local t, units = string.match(entry, '^(%d+):(%d+)$')
     if tonumber(units) > over then
       redis.call('LSET', key, 0, string.format('%s:%.0f', t, units - over))
     else
@@ -39,7 +42,9 @@ local function charge_log(key, dropped, over, now, cost, window)
   -- The quota is full: the cost fits when so many units have left.
   local free, look, at = 0, 0, 0
   while free < cost do
-    local t, units = string.match(redis.call('LINDEX', key, at), '^(%d+):(%d+)$')
+    local entry = redis.call('LINDEX', key, at)
+    if not entry then break end
+    local t, units = string.match(entry, '^(%d+):(%d+)$')
     free, look, at = free + tonumber(units), tonumber(t) + window, at + 1
   end
   return look
@@ -152,10 +157,12 @@ for at = 1, #plan, SIZE do
         if a < now + p4 or (a == now + p4 and b < p5) then na, nb = now + p4, p5 end
         expiry = na + 1
       elseif algorithm == 4 then
-        na, nb, nc = quota, charge_log(KEYS[sidecar], old.dropped, a + cost - quota, now, cost, window), 0
+        na, nc = quota, 0
+        nb = charge_log(KEYS[sidecar], old.dropped, a + cost - quota, now, cost, window)
       end
-      buckets[bucket][id] = {epoch, math.floor(expiry / 1000) + 1, na, algorithm == 4 and 0 or nb, nc}
       a, b, c = na, nb, nc
+      if algorithm == 4 then nb = 0 end
+      buckets[bucket][id] = {epoch, math.floor(expiry / 1000) + 1, na, nb, nc}
       touched[bucket] = true
     end
     if block > 0 then
