@@ -2,7 +2,7 @@
 --
 -- A bucket is a string: an 8-byte head, then one 29-byte record per limit.
 --   head    version (1 byte), the latest time seen, us (7 bytes): time never runs backwards here
---   record  limit id (4), epoch (2), expiry, ms since 1970 (6), a (7), b (5), c (5)
+--   record  limit id (4; a block's + 2^31: check.lua), epoch (2), expiry, ms since 1970 (6), a (7), b (5), c (5)
 -- All little-endian. What a, b and c mean: policy/algorithms.py. A record past its expiry says
 -- nothing any more and is dropped at the next write.
 
