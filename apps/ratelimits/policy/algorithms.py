@@ -5,8 +5,8 @@ A state is three integers and, for the exact ones, a log. What they mean:
 ==============  ==============================  =====================  ====================
 algorithm       a                               b                      c
 ==============  ==============================  =====================  ====================
-token_bucket    theoretical arrival time, us    remainder over         unused
-                                                ``Rate.denominator``
+token_bucket    theoretical arrival time, us    remainder over         us given back so
+                                                ``Rate.denominator``   far, rounded up
 fixed_window    start of the window, us         units used in it       unused
 sliding_window  start of the window, us         units used in it       units of the one before
 sliding_log     units in the log                when to look again     unused
@@ -101,10 +101,10 @@ def _decide(
 
 
 def _token_bucket(rate: Rate, state: State, now: int, cost: int) -> tuple[bool, State, State]:
-    idle = State(now, 0) if state.a < now else state
+    idle = State(now, 0, state.c) if state.a < now else state
     whole, part = rate.emission(cost)
     carry, remainder = divmod(idle.b + part, rate.denominator)
-    charged = State(idle.a + whole + carry, remainder)
+    charged = State(idle.a + whole + carry, remainder, state.c)
     tolerance, tolerance_part = rate.emission(rate.burst)
     if (charged.a, charged.b) <= (now + tolerance, tolerance_part):
         return True, idle, charged
@@ -174,7 +174,7 @@ def _charge_denied(rate: Rate, idle: State, now: int, cost: int) -> State:
     match rate.algorithm:
         case Algorithm.TOKEN_BUCKET:
             whole, part = rate.emission(rate.burst)
-            return State(*max((idle.a, idle.b), (now + whole, part)))
+            return State(*max((idle.a, idle.b), (now + whole, part)), idle.c)
         case Algorithm.SLIDING_LOG:
             # The denial enters, and as many of the oldest units leave as are over the quota.
             entries = (*idle.entries, (now, cost))
@@ -196,7 +196,12 @@ def refund(
     rate: Rate, state: State, charged_at: State, cost: int, member: str = "", now_us: int = 0
 ) -> State:
     """Give back a charge, named by the state that the charge left, so that no more is freed
-    than was taken. Of a token bucket's charge only what has not refilled by ``now_us`` is."""
+    than was taken. Of a token bucket's charge only what has not refilled by ``now_us`` is.
+
+    A token bucket refills its charges in the order in which they were made, so a charge has
+    refilled by the arrival time that it left, less what was given back of charges before it.
+    Of those after it, too, is taken off here: that can give back less, never more.
+    """
     left = _refund(rate, state, charged_at, cost, member, now_us)
     return replace(left, blocked_until_us=state.blocked_until_us)
 
@@ -206,11 +211,15 @@ def _refund(
 ) -> State:
     match rate.algorithm:
         case Algorithm.TOKEN_BUCKET:
+            given_since = state.c - charged_at.c
+            if given_since < 0:  # The bucket was reset meanwhile.
+                return state
             unit = rate.denominator
             whole, part = rate.emission(cost)
-            still_taken = (charged_at.a - now_us) * unit + charged_at.b
+            still_taken = (charged_at.a - given_since - now_us) * unit + charged_at.b
             given = max(0, min(whole * unit + part, still_taken))
-            return State(*divmod(max(0, state.a * unit + state.b - given), unit))
+            a, b = divmod(max(0, state.a * unit + state.b - given), unit)
+            return State(a, b, state.c - (-given // unit))
         case Algorithm.FIXED_WINDOW:
             if state.a == charged_at.a:
                 return replace(state, b=max(0, state.b - cost))

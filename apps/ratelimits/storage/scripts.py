@@ -20,7 +20,7 @@ ALGORITHM_CODES = {
 }
 
 _LIMIT = struct.Struct("<BBBBII9d")
-_CHARGE = struct.Struct("<BBBxII6d")
+_CHARGE = struct.Struct("<BBBxII8d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,4 +77,6 @@ def pack_charge(charge: Charge, bucket_index: int, sidecar_index: int) -> bytes:
         charge.at_us if rate.algorithm is Algorithm.SLIDING_LOG else charge.state.a,
         *(rate.emission(rate.cost) if token_bucket else (0, 0)),
         rate.denominator,
+        charge.state.c,
+        charge.at_us,
     )

@@ -283,6 +283,33 @@ def test_a_late_refund_frees_only_what_has_not_refilled(limiter):
     assert limiter.check([target]).allowed
 
 
+def test_late_refunds_in_a_row_free_only_what_was_taken(limiter):
+    limit = rule(Algorithm.TOKEN_BUCKET, quota=2, window_us=400_000)
+    target = Target(by_status(limit), "a")
+    first = charges_of(limiter, target)
+    second = charges_of(limiter, target)
+    assert limiter.refund(first) == 1
+    assert limiter.check([target]).allowed
+    time.sleep(0.21)  # The second charge, first in the queue now, has refilled.
+    assert limiter.check([target]).allowed
+    assert limiter.refund(second) == 0
+    assert not limiter.check([target]).allowed
+
+
+def test_a_token_buckets_charge_is_not_given_back_after_an_hour(limiter):
+    target = Target(by_status(rule(Algorithm.TOKEN_BUCKET)), "a")
+    (charge,) = charges_of(limiter, target)
+    assert limiter.refund([replace(charge, at_us=charge.at_us - 3_600_000_000)]) == 0
+    assert limiter.refund([charge]) == 1
+
+
+def test_what_a_token_bucket_gave_back_is_known_for_an_hour(limiter):
+    target = Target(by_status(rule(Algorithm.TOKEN_BUCKET, quota=1, window_us=100_000)), "a")
+    limiter.refund(charges_of(limiter, target))
+    limiter.check([target])
+    assert 3_500_000 < limiter.client.pttl(limiter.keys.bucket("a")) <= 3_600_001
+
+
 def test_a_refund_of_another_window_frees_nothing(limiter):
     target = Target(by_status(rule(quota=5)), "a")
     (charge,) = charges_of(limiter, target)

@@ -8,6 +8,8 @@
 
 local HEAD, RECORD = 8, 29
 local RECORD_FORMAT = '<I4I2I6I7I5I5'
+-- For so long a token bucket's record stays after the last write, once some of it was refunded.
+local REFUNDED_US = 3600000000
 
 local function clock()
   local t = redis.call('TIME')

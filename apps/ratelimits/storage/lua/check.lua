@@ -68,15 +68,15 @@ for at = 1, #plan, SIZE do
 
   if algorithm == 1 then -- token_bucket: GCRA
     a, b, c = 0, 0, 0
-    if old then a, b = old[3], old[4] end
+    if old then a, b, c = old[3], old[4], old[5] end
     if a < now then a, b = now, 0 end
-    na, nb, nc = a + p1, b + p2, 0
+    na, nb, nc = a + p1, b + p2, c
     if nb >= p3 then
       local carry = math.floor(nb / p3)
       na, nb = na + carry, nb - carry * p3
     end
     ok = na < now + p4 or (na == now + p4 and nb <= p5)
-    expiry = na + 1
+    expiry = c > 0 and math.max(na + 1, now + REFUNDED_US) or na + 1
   elseif algorithm == 2 then -- fixed_window
     a, b, c = now - now % window, 0, 0
     if old and old[3] == a then b = old[4] end
@@ -155,7 +155,7 @@ for at = 1, #plan, SIZE do
       if algorithm == 1 then
         na, nb = a, b
         if a < now + p4 or (a == now + p4 and b < p5) then na, nb = now + p4, p5 end
-        expiry = na + 1
+        expiry = c > 0 and math.max(na + 1, now + REFUNDED_US) or na + 1
       elseif algorithm == 4 then
         na, nc = quota, 0
         nb = charge_log(KEYS[sidecar], old.dropped, a + cost - quota, now, cost, window)
