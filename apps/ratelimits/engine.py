@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 
 from django.db import DatabaseError, connections
@@ -15,12 +15,12 @@ from django.db import DatabaseError, connections
 from . import conf, ruleset
 from .models import RulesetVersion
 from .policy.algorithms import Standing
-from .policy.client_ip import Network, in_networks
+from .policy.client_ip import in_networks
 from .policy.decision import ALLOWED, Decision, Verdict, decide_all
 from .policy.facts import ANONYMOUS, RequestFacts, UserFacts
 from .policy.identity import digest, identity_parts
-from .policy.matching import CompiledRule, Index, applies_to, compile_ruleset
-from .policy.rules import Mode, Override, OverrideAction, Rule, Ruleset, with_quota
+from .policy.matching import CompiledOverride, CompiledRule, Index, applies_to, compile_ruleset
+from .policy.rules import Mode, OverrideAction, Rule, Ruleset
 from .storage.connection import make_client
 from .storage.errors import Unavailable
 from .storage.limiter import RateLimiter, Target
@@ -218,6 +218,9 @@ def _blocked(rule: Rule, wait_us: int) -> Decision:
     return decide_all([Verdict(rule, False, Standing(0, wait_us, wait_us, wait_us))], blocked=True)
 
 
+_PARTICULARITY = {"user": 4, "key": 3, "network": 2, "group": 1}
+
+
 def _override(
     compiled: CompiledRule, facts: RequestFacts, user: UserFacts, now_us: int
 ) -> tuple[Rule, int] | None:
@@ -226,29 +229,27 @@ def _override(
     The most particular override wins: user, then key, network and group.
     """
     found = None
-    rank = {"user": 4, "key": 3, "network": 2, "group": 1}
-    for override, networks in zip(compiled.rule.overrides, compiled.overrides, strict=True):
-        if override.until_us is not None and override.until_us <= now_us:
+    rank = 0
+    for candidate in compiled.overrides:
+        own = candidate.override
+        if own.until_us is not None and own.until_us <= now_us:
             continue
-        if found is not None and rank[override.target] <= rank[found.target]:
-            continue
-        if _is_about(override, networks, facts, user):
-            found = override
+        if _PARTICULARITY[own.target] > rank and _is_about(candidate, facts, user):
+            found, rank = candidate, _PARTICULARITY[own.target]
     if found is None:
         return compiled.rule, 0
-    match found.action:
+    match found.override.action:
         case OverrideAction.UNLIMITED:
             return None
         case OverrideAction.BLOCKED:
-            wait_us = BLOCKED_RETRY_US if found.until_us is None else found.until_us - now_us
-            return compiled.rule, wait_us
+            until_us = found.override.until_us
+            return found.rule, BLOCKED_RETRY_US if until_us is None else until_us - now_us
         case OverrideAction.QUOTA:
-            return replace(compiled.rule, rate=with_quota(compiled.rule.rate, found.quota)), 0
+            return found.rule, 0
 
 
-def _is_about(
-    override: Override, networks: tuple[Network, ...], facts: RequestFacts, user: UserFacts
-) -> bool:
+def _is_about(compiled: CompiledOverride, facts: RequestFacts, user: UserFacts) -> bool:
+    override = compiled.override
     match override.target:
         case "user":
             return override.value == user.pk
@@ -257,7 +258,7 @@ def _is_about(
         case "group":
             return override.value in user.groups
         case _:
-            return in_networks(facts.address, networks)
+            return in_networks(facts.address, compiled.networks)
 
 
 @cache

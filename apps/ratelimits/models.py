@@ -15,7 +15,8 @@ from simple_history.models import HistoricalRecords
 
 from .policy import rules
 from .policy.errors import PolicyError
-from .policy.matching import compile_path, parse_networks
+from .policy.matching import parse_networks
+from .policy.paths import compile_path
 from .querysets import PublishedQuerySet
 from .validators import (
     split_lines,

@@ -12,8 +12,8 @@ from django.urls import reverse
 from .. import conf
 from ..engine import get_engine
 from ..policy.facts import ANONYMOUS
-from ..policy.matching import compile_rule
-from ..policy.rules import Algorithm, Mode, Rule
+from ..policy.matching import compile_ruleset
+from ..policy.rules import Algorithm, Mode, Rule, Ruleset
 from ..request_facts import request_facts, user_facts
 
 # What a person at work in the admin uses, generously: a page is one to three requests.
@@ -34,7 +34,8 @@ def warning(rule: Rule, request: HttpRequest) -> str | None:
     config = conf.current()
     index, login = reverse("admin:index"), reverse("admin:login")
     # Whenever it is active: a limit that begins tomorrow locks out tomorrow.
-    compiled = compile_rule(replace(rule, active_from_us=None, active_until_us=None))
+    always = replace(rule, active_from_us=None, active_until_us=None)
+    alone = compile_ruleset(Ruleset(version=0, rules=(always,)))
     user = user_facts(cast(AbstractUser, request.user))
     seen = request_facts(request, config, with_route=False)
     for path, route, who in (
@@ -45,9 +46,7 @@ def warning(rule: Rule, request: HttpRequest) -> str | None:
             continue
         for method in ("GET", "POST"):
             facts = replace(seen, method=method, path=path, route=route)
-            if not compiled.matches(facts, 0):
-                continue
-            plan = get_engine().plan([compiled], facts, who)
+            plan = get_engine().plan(alone.candidates(facts, 0), facts, who)
             if plan.blocked:
                 return f"It blocks you at {path} ({method}), by an override."
             for target in plan.targets:

@@ -9,7 +9,9 @@ client's own invention.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import NamedTuple
 
 Network = IPv4Network | IPv6Network
 
@@ -65,9 +67,30 @@ def client_address(
     return str(address)
 
 
-def in_networks(address: str, networks: Sequence[Network]) -> bool:
-    """Whether the client (as ``client_address`` gives it) lies in one of the networks."""
+class Span(NamedTuple):
+    """A network as a limit names it: its addresses as numbers, which are quick to compare."""
+
+    version: int
+    first: int
+    last: int
+
+
+@lru_cache(maxsize=4_096)
+def parse_span(text: str) -> Span:
+    """Remembered, since every limit with networks asks the same address. Raises ValueError."""
+    network = ip_network(text)
+    return Span(network.version, int(network.network_address), int(network.broadcast_address))
+
+
+def in_networks(address: str, networks: Sequence[Span]) -> bool:
+    """Whether the client (as ``client_address`` gives it) lies in one of the networks.
+
+    A network narrower than an IPv6 client's own means all of the client's.
+    """
     if not networks or address == UNKNOWN:
         return False
-    own = ip_network(address)
-    return any(net.version == own.version and net.overlaps(own) for net in networks)
+    version, first, last = parse_span(address)
+    for other in networks:
+        if other.version == version and other.first <= last and first <= other.last:
+            return True
+    return False

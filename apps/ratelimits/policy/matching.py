@@ -1,112 +1,47 @@
 """Which limits match a request.
 
-``compile_ruleset`` turns a Ruleset into an Index once per version; ``candidates`` uses
-what is known of every request, ``applies_to`` what only the user tells, so that the user
-is asked for only where a limit needs it.
+``compile_ruleset`` turns a Ruleset into an Index once per version. ``considered`` finds the rules
+that the request's path can match, ``candidates`` asks those for all that is known of every
+request, and ``applies_to`` for what only the user tells, so that the user is asked for only
+where a limit needs it.
 """
 
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable
-from dataclasses import dataclass
-from ipaddress import ip_network
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
-import re2
-
-from .client_ip import Network, in_networks
+from .client_ip import Span, in_networks, parse_span
 from .errors import PolicyError
 from .facts import RequestFacts, UserFacts
-from .rules import Audience, PathKind, PathPattern, Rule, Ruleset
+from .path_index import PathIndex
+from .paths import CompiledPath, PathTest, compile_path
+from .rules import Audience, Override, OverrideAction, Rule, Ruleset, with_quota
 
-MAX_PATTERN_CHARS = 500
-_RE2_MAX_MEM_BYTES = 1 << 20
-
-PathTest = Callable[[RequestFacts], bool]
-
-
-def compile_path(pattern: PathPattern) -> PathTest:
-    """A test of the path. Raises PolicyError where the pattern cannot be used."""
-    value = pattern.value
-    if len(value) > MAX_PATTERN_CHARS:
-        raise PolicyError(f"a path pattern of {len(value)} characters: at most {MAX_PATTERN_CHARS}")
-    if _as_utf8(value) is not value:
-        raise PolicyError(f"the path pattern {value!r} is no valid Unicode: remove the surrogate")
-    match pattern.kind:
-        case PathKind.ANY:
-            return lambda facts: True
-        case PathKind.VIEW:
-            if not value:
-                raise PolicyError("name the view, for example 'blog:detail'")
-            return lambda facts: facts.route == value
-        case PathKind.REGEX:
-            return _compile_regex(value)
-    if not value.startswith("/"):
-        raise PolicyError(f"the path {value!r} must begin with '/'")
-    match pattern.kind:
-        case PathKind.EXACT:
-            return lambda facts: facts.path == value
-        case PathKind.PREFIX:
-            return lambda facts: facts.path.startswith(value)
-        case PathKind.GLOB:
-            return _compile_regex(_glob_to_regex(value))
+Condition = Callable[[RequestFacts, int], bool]
+"""Of a request and the time (us)."""
 
 
-def _glob_to_regex(glob: str) -> str:
-    """``*`` is one segment, ``**`` any number of them, ``?`` one character of a segment."""
-    return "".join(
-        {"**": ".*", "*": "[^/]*", "?": "[^/]"}.get(token, re2.escape(token))
-        for token in _glob_tokens(glob)
-    )
-
-
-def _glob_tokens(glob: str) -> list[str]:
-    tokens: list[str] = []
-    for char in glob:
-        if char == "*" and tokens and tokens[-1] == "*":
-            tokens[-1] = "**"
-        else:
-            tokens.append(char)
-    return tokens
-
-
-def _compile_regex(source: str) -> PathTest:
-    options = re2.Options()
-    options.max_mem = _RE2_MAX_MEM_BYTES
-    options.log_errors = False
-    options.dot_nl = True
-    try:
-        compiled = re2.compile(source, options)
-    except re2.error as error:
-        reason = error.args[0]
-        text = reason.decode() if isinstance(reason, bytes) else str(reason)
-        raise PolicyError(f"RE2 does not accept {source!r}: {text}") from error
-    return lambda facts: compiled.fullmatch(_as_utf8(facts.path)) is not None
-
-
-def _as_utf8(path: str) -> str:
-    """The path as RE2 can read it: a lone surrogate becomes U+FFFD."""
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in path)
-    return path
-
-
-def _host_matches(host: str, pattern: str) -> bool:
-    """Names are compared as DNS does: without regard to case or to the root's final dot."""
-    return fnmatch.fnmatchcase(host.lower().removesuffix("."), pattern.lower().removesuffix("."))
-
-
-def parse_networks(texts: tuple[str, ...]) -> tuple[Network, ...]:
+def parse_networks(texts: tuple[str, ...]) -> tuple[Span, ...]:
     """Raises PolicyError naming the text that is no network."""
     networks = []
     for text in texts:
         try:
-            networks.append(ip_network(text))
+            networks.append(parse_span(text))
         except ValueError as error:
             raise PolicyError(f"{text!r} is no network: {error}") from error
     return tuple(networks)
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledOverride:
+    override: Override
+    networks: tuple[Span, ...]
+    """Its network, or nothing where it is about a user, a group or a key."""
+    rule: Rule
+    """As it is for those whom the override is about: the same object for every request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,24 +51,96 @@ class CompiledRule:
     needs_groups: bool
     needs_session: bool
     headers: frozenset[str]
-    matches_path: PathTest
-    networks: tuple[Network, ...]
-    excluded: tuple[Network, ...]
-    overrides: tuple[tuple[Network, ...], ...]
-    """Per override of the rule: its network, or nothing for one of a user or group."""
+    path: CompiledPath
+    conditions: tuple[Condition, ...]
+    """What its path's place leaves to ask: nothing of the parts that the rule does not use."""
+    overrides: tuple[CompiledOverride, ...]
 
-    def matches(self, facts: RequestFacts, now_us: int) -> bool:
-        """Everything but the user."""
-        rule = self.rule
-        return (
-            (not rule.methods or facts.method in rule.methods)
-            and self.matches_path(facts)
-            and (not rule.host or _host_matches(facts.host, rule.host))
-            and (rule.active_from_us is None or now_us >= rule.active_from_us)
-            and (rule.active_until_us is None or now_us < rule.active_until_us)
-            and (not self.networks or in_networks(facts.address, self.networks))
-            and not in_networks(facts.address, self.excluded)
-        )
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    version: int
+    rules: tuple[CompiledRule, ...]
+    paths: PathIndex
+    needs_route: bool
+
+    def considered(self, facts: RequestFacts) -> list[CompiledRule]:
+        """The rules that have to be asked at all, in the ruleset's order."""
+        rules = self.rules
+        return [rules[position] for position in self.paths.find(facts.path, facts.route)]
+
+    def candidates(self, facts: RequestFacts, now_us: int) -> list[CompiledRule]:
+        """The rules that match by everything but the user, in the ruleset's order."""
+        matching = []
+        for compiled in self.considered(facts):
+            for holds in compiled.conditions:
+                if not holds(facts, now_us):
+                    break
+            else:
+                matching.append(compiled)
+        return matching
+
+
+def compile_ruleset(ruleset: Ruleset) -> Index:
+    """Raises PolicyError where a rule cannot be enforced."""
+    rules = tuple(compile_rule(rule) for rule in ruleset.rules)
+    return Index(
+        version=ruleset.version,
+        rules=rules,
+        paths=PathIndex(compiled.path.place for compiled in rules),
+        needs_route=any(rule.needs_route for rule in ruleset.rules),
+    )
+
+
+def compile_rule(rule: Rule) -> CompiledRule:
+    """Raises PolicyError where a part of the rule cannot be enforced."""
+    path = compile_path(rule.path)
+    return CompiledRule(
+        rule=rule,
+        needs_user=rule.needs_user,
+        needs_groups=rule.needs_groups,
+        needs_session=rule.needs_session,
+        headers=rule.headers,
+        path=path,
+        conditions=tuple(_conditions(rule, path.test)),
+        overrides=tuple(_compile_override(override, rule) for override in rule.overrides),
+    )
+
+
+def _conditions(rule: Rule, path_test: PathTest | None) -> Iterator[Condition]:
+    """The cheap ones first."""
+    methods, begin_us, end_us = rule.methods, rule.active_from_us, rule.active_until_us
+    if methods:
+        yield lambda facts, now_us: facts.method in methods
+    if begin_us is not None:
+        yield lambda facts, now_us: now_us >= begin_us
+    if end_us is not None:
+        yield lambda facts, now_us: now_us < end_us
+    if rule.host:
+        yield _host_condition(rule.host)
+    if path_test is not None:
+        yield lambda facts, now_us: path_test(facts.path)
+    if networks := parse_networks(rule.networks):
+        yield lambda facts, now_us: in_networks(facts.address, networks)
+    if excluded := parse_networks(rule.networks_excluded):
+        yield lambda facts, now_us: not in_networks(facts.address, excluded)
+
+
+def _host_condition(pattern: str) -> Condition:
+    """Names are compared as DNS does: without regard to case or to the root's final dot."""
+    matches = re.compile(fnmatch.translate(_host_name(pattern))).match
+    return lambda facts, now_us: matches(_host_name(facts.host)) is not None
+
+
+def _host_name(host: str) -> str:
+    return host.lower().removesuffix(".")
+
+
+def _compile_override(override: Override, rule: Rule) -> CompiledOverride:
+    networks = (override.value,) if override.target == "network" else ()
+    if override.action is OverrideAction.QUOTA:
+        rule = replace(rule, rate=with_quota(rule.rate, override.quota))
+    return CompiledOverride(override, parse_networks(networks), rule)
 
 
 def applies_to(rule: Rule, user: UserFacts) -> bool:
@@ -146,40 +153,3 @@ def applies_to(rule: Rule, user: UserFacts) -> bool:
         case Audience.STAFF if not user.is_staff:
             return False
     return not rule.groups or not rule.groups.isdisjoint(user.groups)
-
-
-@dataclass(frozen=True, slots=True)
-class Index:
-    version: int
-    rules: tuple[CompiledRule, ...]
-    needs_route: bool
-
-    def candidates(self, facts: RequestFacts, now_us: int) -> list[CompiledRule]:
-        return [compiled for compiled in self.rules if compiled.matches(facts, now_us)]
-
-
-def compile_rule(rule: Rule) -> CompiledRule:
-    """Raises PolicyError where a part of the rule cannot be enforced."""
-    return CompiledRule(
-        rule=rule,
-        needs_user=rule.needs_user,
-        needs_groups=rule.needs_groups,
-        needs_session=rule.needs_session,
-        headers=rule.headers,
-        matches_path=compile_path(rule.path),
-        networks=parse_networks(rule.networks),
-        excluded=parse_networks(rule.networks_excluded),
-        overrides=tuple(
-            parse_networks((override.value,)) if override.target == "network" else ()
-            for override in rule.overrides
-        ),
-    )
-
-
-def compile_ruleset(ruleset: Ruleset) -> Index:
-    rules = tuple(compile_rule(rule) for rule in ruleset.rules)
-    return Index(
-        version=ruleset.version,
-        rules=rules,
-        needs_route=any(rule.needs_route for rule in ruleset.rules),
-    )

@@ -1,6 +1,6 @@
 """The client's address, and what a client can do to it: nothing."""
 
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 import pytest
 from hypothesis import given
@@ -11,9 +11,11 @@ from apps.ratelimits.policy.client_ip import (
     client_address,
     in_networks,
     parse_address,
+    parse_span,
 )
 
 PROXIES = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
+NETWORKS = (parse_span("10.0.0.0/8"), parse_span("fd00::/8"))
 
 
 @pytest.mark.parametrize(
@@ -40,7 +42,7 @@ def test_only_trusted_proxies_are_believed(peer, forwarded, expected):
 
 
 def test_a_client_lies_in_its_networks():
-    networks = (ip_network("203.0.113.0/24"), ip_network("2001:db8::/32"))
+    networks = (parse_span("203.0.113.0/24"), parse_span("2001:db8::/32"))
     assert in_networks("203.0.113.9", networks)
     assert in_networks("2001:db8:5::/64", networks)
     assert not in_networks("203.0.114.9", networks)
@@ -131,7 +133,7 @@ def test_no_header_raises_or_makes_an_identity_that_is_no_address(peer, forwarde
     for first, second in ((peer, forwarded), ("10.0.0.1", forwarded), ("10.0.0.1", peer)):
         address = client_address(first, second, PROXIES)
         assert address == UNKNOWN or ip_network(address)
-        in_networks(address, PROXIES)
+        in_networks(address, NETWORKS)
 
 
 @given(st.text(alphabet="0123456789abcdef.:, ", max_size=80))
@@ -140,11 +142,31 @@ def test_nothing_left_of_the_clients_own_address_matters(invented):
 
 
 def test_a_network_narrower_than_the_identity_means_all_of_the_identity():
-    assert in_networks("2001:db8::/64", (ip_network("2001:db8::5/128"),))
-    assert not in_networks("2001:db8::/64", (ip_network("2001:db8:0:1::5/128"),))
+    assert in_networks("2001:db8::/64", (parse_span("2001:db8::5/128"),))
+    assert not in_networks("2001:db8::/64", (parse_span("2001:db8:0:1::5/128"),))
 
 
 def test_versions_are_not_mixed():
-    assert not in_networks("203.0.113.9", (ip_network("::/0"),))
-    assert not in_networks("2001:db8::/64", (ip_network("0.0.0.0/0"),))
-    assert in_networks("203.0.113.9", (ip_network("::/0"), ip_network("0.0.0.0/0")))
+    assert not in_networks("203.0.113.9", (parse_span("::/0"),))
+    assert not in_networks("2001:db8::/64", (parse_span("0.0.0.0/0"),))
+    assert in_networks("203.0.113.9", (parse_span("::/0"), parse_span("0.0.0.0/0")))
+
+
+CLIENTS = st.one_of(
+    st.ip_addresses(v=4).map(str),
+    st.ip_addresses(v=6).map(lambda address: str(ip_network((address, 64), strict=False))),
+)
+NETS = st.builds(
+    lambda address, short: ip_network((address, address.max_prefixlen - short), strict=False),
+    st.one_of(st.ip_addresses(), st.sampled_from([ip_address("::"), ip_address("0.0.0.0")])),
+    st.integers(0, 32),
+)
+
+
+@given(CLIENTS, st.lists(NETS, max_size=4), st.booleans())
+def test_a_client_lies_in_the_networks_that_its_own_overlaps(client, networks, near):
+    own = ip_network(client)
+    if near:
+        networks.append(own.supernet(prefixlen_diff=3))
+    expected = any(net.version == own.version and net.overlaps(own) for net in networks)
+    assert in_networks(client, [parse_span(str(net)) for net in networks]) is expected

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+from datetime import timedelta
 
 from django.core.management import call_command
 from django.db import transaction
+from django.utils import timezone
 
 from apps.ratelimits import ruleset
 from apps.ratelimits.models import Override, RateLimit, RulesetVersion
+from apps.ratelimits.policy.facts import ANONYMOUS, RequestFacts, UserFacts
 from apps.ratelimits.policy.rules import Rule, Ruleset
 from apps.ratelimits.storage.limiter import DEFAULT_RULE
 from apps.ratelimits.storage.ruleset_store import decode, encode
@@ -152,3 +155,34 @@ def test_an_override_that_a_dearer_request_made_impossible_is_left_out(engine, c
     engine.refresh()
     assert engine.index.rules[0].rule.overrides == ()
     assert "is not applied" in caplog.text
+
+
+def test_an_overridden_client_gets_the_same_rule_every_time(engine):
+    Override.objects.create(limit=make(), network="10.0.0.0/8", action="quota", quota=2)
+    engine.refresh()
+    first, second = (planned(engine, "10.1.2.3") for _ in range(2))
+    assert first is second
+    assert first.rate.quota == 2
+    assert planned(engine, "203.0.113.9") is engine.index.rules[0].rule
+
+
+def test_the_most_particular_override_that_is_not_over_wins(engine, django_user_model):
+    limit, ada = make(), django_user_model.objects.create_user("ada")
+    past = timezone.now() - timedelta(seconds=1)
+    for whom, quota in (
+        ({"network": "0.0.0.0/0"}, 5),
+        ({"user": ada}, 7),
+        ({"network": "10.0.0.0/8"}, 9),
+        ({"user": ada, "until": past}, 11),
+    ):
+        Override.objects.create(limit=limit, action="quota", quota=quota, **whom)
+    engine.refresh()
+    assert planned(engine, "10.1.2.3", UserFacts(str(ada.pk))).rate.quota == 7
+    assert planned(engine, "10.1.2.3").rate.quota == 5  # Of two alike, the first.
+    assert planned(engine, "203.0.113.9").rate.quota == 5
+
+
+def planned(engine, address, user=ANONYMOUS) -> Rule:
+    facts = RequestFacts("GET", "/api/test", address)
+    (target,) = engine.plan(engine.candidates(facts), facts, user).targets
+    return target.rule
