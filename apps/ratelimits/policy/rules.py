@@ -17,6 +17,8 @@ MAX_QUOTA = 10**11
 MAX_LOG_QUOTA = 10_000
 MAX_SLOTS = 100_000
 MAX_WINDOW_US = 366 * 86_400 * 1_000_000
+MAX_RULE_ID = 2**30 - 1
+MAX_LEASE = 10_000
 
 
 class Algorithm(StrEnum):
@@ -243,6 +245,9 @@ class Rule:
     statuses: tuple[tuple[int, int], ...] = ()
     """Inclusive ranges, where it counts by status."""
     signal: str = ""
+    lease: int = 0
+    """Units that a process may take at a time and serve from memory; 0: each request is counted
+    in Redis by itself."""
     on_failure: FailurePolicy = FailurePolicy.LOCAL
     message: str = ""
     active_from_us: int | None = None
@@ -250,6 +255,10 @@ class Rule:
     overrides: tuple[Override, ...] = ()
 
     def __post_init__(self) -> None:
+        if not 0 <= self.id <= MAX_RULE_ID:
+            raise PolicyError(f"the limit's number {self.id:,} is over {MAX_RULE_ID:,}")
+        if self.lease:
+            self._check_lease()
         if not self.counted_by:
             raise PolicyError("nobody is counted: choose by what, such as the client's address")
         if CountedBy.EVERYONE in self.counted_by and len(self.counted_by) > 1:
@@ -264,6 +273,21 @@ class Rule:
             raise PolicyError("counts by signal: name it, such as user_login_failed")
         if self.counts is not Counts.EVERY and self.rate.algorithm is Algorithm.CONCURRENCY:
             raise PolicyError("a slot is taken before there is a response: count every request")
+
+    def _check_lease(self) -> None:
+        rate = self.rate
+        if rate.algorithm is not Algorithm.FIXED_WINDOW:
+            raise PolicyError(
+                "only a fixed window can be leased: what others hold may be used late"
+            )
+        if not rate.cost <= self.lease <= min(rate.quota, MAX_LEASE):
+            most = min(rate.quota, MAX_LEASE)
+            raise PolicyError(f"a lease of {self.lease:,}: use {rate.cost:,} to {most:,} units")
+        if rate.charge_denied or rate.block_us or self.counts is not Counts.EVERY:
+            raise PolicyError(
+                "what a process holds is used without asking Redis: a lease goes with neither "
+                "charged denials, nor a block, nor counting by response"
+            )
 
     def counts_response(self, status: int, raised: AbstractSet[str]) -> bool:
         """Whether a request that was answered so, and raised these signals, counts."""
