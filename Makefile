@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO_ENV := IOTA_DEMO=1 SECRET_KEY=only-for-tools-that-import-the-settings IOTA_IDENTITY_KEY=another-only-for-tools-that-import-the-settings
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint bench clean
 
 demo: .venv/.runtime
 	@exec $(BIN)/python -m iota.demo
@@ -16,6 +16,9 @@ lint: .venv/.development
 	$(DEMO_ENV) $(BIN)/mypy
 	$(BIN)/lint-imports
 	$(DEMO_ENV) $(BIN)/python manage.py makemigrations --check --dry-run
+
+bench: .venv/.development
+	$(DEMO_ENV) $(BIN)/python manage.py benchmark targets $(ARGS)
 
 clean:
 	rm -rf .venv var

@@ -28,6 +28,7 @@ INSTALLED_APPS = [
     "simple_history",
     "django_celery_beat",
     "apps.ratelimits.apps.RatelimitsConfig",
+    "apps.benchmarks.apps.BenchmarksConfig",
 ]
 
 MIDDLEWARE = [

@@ -1,0 +1,9 @@
+"""Measures the limiter beside a floor and its peers, in one run against one server.
+
+statistics  the figures of a sample; records  what was measured (both pure)
+targets     what DESIGN section 5 asks of a measurement, and whether it is met (pure)
+registry    benchmarks, registered by decorator; suites/ holds them
+rounds      interleaved rounds, warm-up, on one core (cores); servers  a Valkey of our own
+report      the tables and the JSON; management/commands/benchmark.py  the command
+site/       the Django site that the HTTP benchmarks load
+"""

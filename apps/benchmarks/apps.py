@@ -1,0 +1,10 @@
+"""The app; it keeps nothing in the database yet."""
+
+from django.apps import AppConfig
+
+
+class BenchmarksConfig(AppConfig):
+    name = __name__.rpartition(".")[0]
+    label = "benchmarks"
+    verbose_name = "Benchmarks"
+    default_auto_field = "django.db.models.BigAutoField"

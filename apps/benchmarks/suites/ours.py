@@ -1,0 +1,101 @@
+"""The limiter as the benchmarks ask it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import redis
+from django.conf import settings
+
+from apps.ratelimits.policy.identity import digest
+from apps.ratelimits.policy.rules import Algorithm, Rate, Rule
+from apps.ratelimits.storage.connection import make_client
+from apps.ratelimits.storage.limiter import DEFAULT_RULE, Config, RateLimiter, Target
+
+from ..registry import Run
+
+KEY_PREFIX = "benchmark:"
+TIMEOUT_MS = 1_000
+MAX_CONNECTIONS = 64
+DAY_US = 86_400_000_000
+PLENTY = 1_000_000
+"""A quota that no run uses up."""
+
+Check = Callable[[str], bool]
+"""Whether an identity's request is allowed; the request is charged."""
+
+
+class FellBack(Exception):
+    """The limiter decided without Redis, so that nothing was measured."""
+
+
+def quotas(number: int, least: int = PLENTY) -> tuple[int, ...]:
+    """Of ``number`` limits, no two alike."""
+    return tuple(range(least, least + number))
+
+
+def config(run: Run) -> Config:
+    """The site's own, on this run's server."""
+    found: Any = settings.IOTA_RATELIMITS
+    made: Config = replace(
+        found,
+        redis_url=run.server.url,
+        key_prefix=KEY_PREFIX,
+        redis_timeout_ms=TIMEOUT_MS,
+        redis_max_connections=MAX_CONNECTIONS,
+    )
+    return made
+
+
+def client(run: Run) -> redis.Redis:
+    """Also the floor's: what both can do better with the client is no difference between them."""
+    return make_client(run.server.url, timeout_ms=TIMEOUT_MS, max_connections=MAX_CONNECTIONS)
+
+
+def rules(algorithm: Algorithm, quotas: Sequence[int], **more: Any) -> tuple[Rule, ...]:
+    """A limit a day for each quota, with the parts of a Rule in ``more``."""
+    return tuple(
+        Rule(number, f"limit-{number}", Rate(algorithm, quota, DAY_US, burst=quota), **more)
+        for number, quota in enumerate(quotas, 1)
+    )
+
+
+@contextmanager
+def limiter(run: Run, rules: Sequence[Rule] = (DEFAULT_RULE,)) -> Iterator[RateLimiter]:
+    """``rules`` are those of ``check_rate_limit``.
+
+    Raises FellBack at the end where a call did not reach Redis.
+    """
+    made = RateLimiter(config(run), client(run), rules=rules)
+    try:
+        yield made
+        if made.breaker.failed_total:
+            raise FellBack(f"{made.breaker.failed_total} calls did not reach Redis; run it again")
+    finally:
+        made.close()
+
+
+def on_one_identity(made: RateLimiter) -> Check:
+    """All the limits that the limiter was made with."""
+    ask = made.check_rate_limit
+    return lambda identity: ask(identity).allowed
+
+
+def on_two_identities(made: RateLimiter, run: Run, rules: Sequence[Rule]) -> Check:
+    """Half of the rules count an address and half a user, as a request's limits do."""
+    key = config(run).identity_key
+    half = len(rules) // 2
+    by_address, by_user = rules[:half], rules[half:]
+    ask = made.check
+
+    def check(identity: str) -> bool:
+        address = digest(key, "address", identity)
+        user = digest(key, "user", identity)
+        targets = [Target(rule, address) for rule in by_address]
+        targets += [Target(rule, user) for rule in by_user]
+        return ask(targets).allowed
+
+    return check
