@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from apps.ratelimits.policy import algorithms
+from apps.ratelimits.policy.identity import DIGEST_CHARS
 from apps.ratelimits.policy.rules import Algorithm, Rate, Rule
 from apps.ratelimits.storage.connection import make_client
 from apps.ratelimits.storage.limiter import RateLimiter, Target
@@ -42,7 +43,7 @@ def hammer(url: str, until: float, results) -> None:
     replies = []
     while time.time() < until:
         for rule in RULES:
-            reply, decision = limiter.traced_check([Target(rule, rule.name)])
+            reply, decision = limiter.traced_check([Target(rule, rule.name.ljust(DIGEST_CHARS))])
             replies.append((rule.id, reply, [held.member for held in decision.held]))
         time.sleep(PAUSE_S)  # Load is what is tested: a pace that the oracle can replay.
     limiter.close()

@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cache
@@ -18,13 +19,14 @@ from .policy.algorithms import Standing
 from .policy.client_ip import in_networks
 from .policy.decision import ALLOWED, Decision, Verdict, decide_all
 from .policy.facts import ANONYMOUS, RequestFacts, UserFacts
-from .policy.identity import digest, identity_parts
+from .policy.identity import identity_parts
 from .policy.matching import CompiledOverride, CompiledRule, Index, applies_to, compile_ruleset
 from .policy.rules import Mode, OverrideAction, Rule, Ruleset
 from .storage.connection import make_client
 from .storage.errors import Unavailable
-from .storage.limiter import RateLimiter, Target
-from .storage.ruleset_store import RulesetStore
+from .storage.limiter import RateLimiter
+from .storage.packing import PackedLimits
+from .storage.ruleset_store import FIRST_LOOK, RulesetStore
 
 logger = logging.getLogger(__name__)
 
@@ -33,10 +35,16 @@ EMPTY_INDEX = compile_ruleset(Ruleset(version=-1))
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be asked for one request; ``blocked`` names the limit that an override closes."""
+    """What is to be asked for one request, of which identities. ``blocked`` names the limit that
+    an override closes, and for how long, us."""
 
-    targets: tuple[Target, ...]
+    limits: PackedLimits | None = None
+    whom: tuple[str, ...] = ()
     blocked: tuple[Rule, int] | None = None
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        return self.limits.rules if self.limits else ()
 
 
 class Engine:
@@ -52,6 +60,7 @@ class Engine:
         self.limiter = RateLimiter(config, client)
         self.store = RulesetStore(client, self.limiter.keys)
         self._index = EMPTY_INDEX
+        self._seen = FIRST_LOOK
         self._starting = threading.Lock()
         self._poller_pid: int | None = None
         self._poller: threading.Thread | None = None
@@ -106,7 +115,7 @@ class Engine:
     def refresh(self) -> None:
         """Bring the newest ruleset into force: from Redis, or else from the database."""
         try:
-            version = self.store.version()
+            version = self._look()
             if version == self._index.version:
                 return
             newest = self.store.fetch() if version is not None else self._rebuild()
@@ -117,7 +126,17 @@ class Engine:
             newest = self._from_database()
         if newest is not None and newest.version != self._index.version:
             self._index = compile_ruleset(newest)
+            self.limiter.forget_rules()
             logger.info("Ruleset %d in force: %d limits", newest.version, len(newest.rules))
+
+    def _look(self) -> int | None:
+        """The version in Redis. Who was reset meanwhile is forgotten here too: all, where Redis
+        has lost what it knew."""
+        look = self.store.look(self._seen)
+        if look.reset is None or look.reset:
+            self.limiter.forget(look.reset)
+        self._seen = look.seen
+        return look.version
 
     def _rebuild(self) -> Ruleset | None:
         """Redis has lost the ruleset: one process publishes it again, the others wait."""
@@ -159,31 +178,51 @@ class Engine:
     ) -> Plan:
         """Whom each limit counts, overrides applied."""
         now_us = time.time_ns() // 1000
-        targets: list[Target] = []
+        rules: list[Rule] = []
+        places: list[int] = []
+        # Most limits count the same few identities: how they count -> place among the digests.
+        known: dict[str, int] = {}
+        whom: dict[str, int] = {}
         for compiled in candidates:
-            if not applies_to(compiled.rule, user):
+            rule = compiled.rule
+            if not applies_to(rule, user):
                 continue
-            outcome = _override(compiled, facts, user, now_us)
-            if outcome is None:
-                continue
-            rule, blocked_us = outcome
-            if blocked_us:
-                if rule.mode is not Mode.ENFORCE:
-                    continue  # A limit that blocks nobody does not block these either.
-                return Plan((), (rule, blocked_us))
-            parts = identity_parts(rule, facts, user)
-            targets.append(Target(rule, digest(self.config.identity_key, *parts)))
-        return Plan(tuple(targets))
+            if compiled.overrides:
+                outcome = _override(compiled, facts, user, now_us)
+                if outcome is None:
+                    continue
+                rule, blocked_us = outcome
+                if blocked_us:
+                    if rule.mode is not Mode.ENFORCE:
+                        continue  # A limit that blocks nobody does not block these either.
+                    return Plan(blocked=(rule, blocked_us))
+            place = known.get(compiled.counted)
+            if place is None:
+                who = self.limiter.digests.of(identity_parts(rule, facts, user))
+                place = known[compiled.counted] = whom.setdefault(who, len(whom))
+            rules.append(rule)
+            places.append(place)
+        return Plan(self.limiter.limits(rules, places), tuple(whom)) if rules else Plan()
 
     def check(self, plan: Plan, *, charge: bool = True) -> Decision:
         if plan.blocked:
             return _blocked(*plan.blocked)
-        return self.limiter.check(plan.targets, charge=charge) if plan.targets else ALLOWED
+        if plan.limits is None:
+            return ALLOWED
+        return self.limiter.check_limits(plan.limits, plan.whom, charge=charge)
 
     async def acheck(self, plan: Plan) -> Decision:
         if plan.blocked:
             return _blocked(*plan.blocked)
-        return await self.limiter.acheck(plan.targets) if plan.targets else ALLOWED
+        if plan.limits is None:
+            return ALLOWED
+        return await self.limiter.acheck_limits(plan.limits, plan.whom)
+
+    def reset(self, digests: Sequence[str], rules: Sequence[Rule] = ()) -> int:
+        """``RateLimiter.reset``, in force in every process when it next looks at the ruleset."""
+        removed = self.limiter.reset(digests, rules)
+        self.store.tell_reset(digests)
+        return removed
 
     def settle(self, decision: Decision, status: int, raised: AbstractSet[str]) -> Decision:
         """Give back what turned out not to count, now that the response is known.

@@ -94,6 +94,7 @@ def as_rule(
         counts=rules.Counts(limit.counts),
         statuses=rules.parse_statuses(limit.statuses),
         signal=limit.signal,
+        lease=limit.lease,
         on_failure=rules.FailurePolicy(limit.on_failure),
         message=limit.message,
         active_from_us=_us(limit.active_from),

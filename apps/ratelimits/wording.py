@@ -27,6 +27,8 @@ AUDIENCES = {
 def sentence(limit: RateLimit, groups: Iterable[object]) -> str:
     """``Each address may call 100 times per minute, GET on /api/…; the next request waits.``"""
     text = f"{_who(limit)}{_where(limit, groups)} may {_how_much(limit)}; {_then(limit)}."
+    if limit.lease:
+        text += f" {_ahead(limit)}"
     return MODES[RateLimit.Mode(limit.mode)] + text
 
 
@@ -88,6 +90,14 @@ def _then(limit: RateLimit) -> str:
     if limit.charge_denied:
         return "the next request waits, and asking meanwhile prolongs the wait"
     return "the next request waits"
+
+
+def _ahead(limit: RateLimit) -> str:
+    what = "units" if limit.cost > 1 else "requests"
+    return (
+        f"Each server process takes up to {limit.lease:,} {what} ahead, so that a denial may come "
+        "a little early, never late."
+    )
 
 
 def _path(limit: RateLimit) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import Page, Playwright, expect, sync_playwright
 
 from tests.servers import free_port
 
@@ -95,17 +95,62 @@ def eventually(status: int, url: str, within_s: float = 1.0) -> None:
         assert alike or before < deadline, f"{got} instead of {status} after {within_s} s"
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium (Debian: apt-get install chromium)")
+SOMETIMES = ("header", "view_argument", "burst", "lease", "statuses", "signal", "block_unit")
+needs_chromium = pytest.mark.skipif(
+    CHROMIUM is None, reason="needs chromium (Debian: apt-get install chromium)"
+)
+
+
+def signed_in(playwright: Playwright, demo: Demo, password: str) -> Page:
+    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS)
+    page = browser.new_page(viewport={"width": 1600, "height": 1000})
+    page.goto(f"{demo.url}/admin/login/")
+    page.fill("input[name=username]", "staff")
+    page.fill("input[name=password]", password)
+    page.click("button[type=submit]")
+    page.wait_for_url(f"{demo.url}/admin/")
+    return page
+
+
+@needs_chromium
+def test_the_form_shows_the_fields_that_apply(demo, password):
+    with sync_playwright() as playwright:
+        page = signed_in(playwright, demo, password)
+        page.goto(f"{demo.url}/admin/ratelimits/ratelimit/add/")
+
+        def shown() -> set[str]:
+            return {name for name in SOMETIMES if page.locator(f"[name={name}]").is_visible()}
+
+        assert shown() == {"burst"}
+        page.check("input[name=counted_by][value=header]")
+        page.select_option("select[name=counts]", "status")
+        page.fill("input[name=block_amount]", "5")
+        page.select_option("select[name=algorithm]", "fixed_window")
+        assert shown() == {"header", "lease", "statuses", "block_unit"}
+        # What would be refused elsewhere stays in sight.
+        page.fill("input[name=lease]", "50")
+        page.select_option("select[name=algorithm]", "sliding_log")
+        assert "lease" in shown()
+        page.fill("input[name=lease]", "")
+        page.uncheck("input[name=counted_by][value=header]")
+        page.select_option("select[name=counts]", "signal")
+        page.fill("input[name=block_amount]", "")
+        assert shown() == {"signal"}
+        # So does what was refused, and the choice of before.
+        page.fill("input[name=name]", "refused")
+        page.fill("input[name=quota]", "3")
+        page.select_option("select[name=counts]", "status")
+        page.click("button[name=_continue]")
+        expect(page.get_by_text("Name the statuses that count")).to_be_visible()
+        page.select_option("select[name=counts]", "every")
+        assert shown() == {"statuses"}
+        page.context.browser.close()
+
+
+@needs_chromium
 def test_an_edit_in_the_admin_is_law_within_a_second(demo, password):
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS)
-        page = browser.new_page(viewport={"width": 1600, "height": 1000})
-        page.goto(f"{demo.url}/admin/login/")
-        page.fill("input[name=username]", "staff")
-        page.fill("input[name=password]", password)
-        page.click("button[type=submit]")
-        page.wait_for_url(f"{demo.url}/admin/")
-
+        page = signed_in(playwright, demo, password)
         page.goto(f"{demo.url}/admin/ratelimits/ratelimit/add/")
         assert not page.get_by_text("Save it although").is_visible()
         page.fill("input[name=name]", "three-per-minute")
@@ -157,7 +202,7 @@ def test_an_edit_in_the_admin_is_law_within_a_second(demo, password):
         requests.get(f"{demo.url}/api/test", timeout=5)
         page.wait_for_function("was => document.querySelector('main').innerText !== was", arg=shown)
         assert page.evaluate("document.body.dataset.kept") == "the same page"
-        browser.close()
+        page.context.browser.close()
 
 
 def test_a_taken_port_is_one_clear_line(demo, tmp_path):

@@ -134,7 +134,8 @@ class RateLimitAdmin(PublishedAdmin):
                     "groups",
                     ("networks", "networks_excluded"),
                     "counted_by",
-                    ("header", "view_argument"),
+                    "header",
+                    "view_argument",
                 )
             },
         ),
@@ -145,9 +146,12 @@ class RateLimitAdmin(PublishedAdmin):
                     "algorithm",
                     "quota",
                     ("window_amount", "window_unit"),
-                    ("burst", "cost"),
+                    "cost",
+                    "burst",
+                    "lease",
                     "counts",
-                    ("statuses", "signal"),
+                    "statuses",
+                    "signal",
                     "start_afresh",
                 )
             },
@@ -221,7 +225,7 @@ class RateLimitAdmin(PublishedAdmin):
             raise PermissionDenied
         form = self.get_form(request)(request.POST)
         form.is_valid()
-        needed = {"quota", "window_amount", "window_unit", "cost", "counted_by"}
+        needed = {"quota", "window_amount", "window_unit", "cost", "lease", "counted_by"}
         if missing := needed.difference(form.cleaned_data):
             named = [form[name] for name in sorted(missing)]
             wrong = [f"{field.label}: {field.errors[0]}" for field in named if field.data]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 from .algorithms import Standing, State, refund, standing
 from .rules import Algorithm, Mode, Rule
@@ -43,24 +44,108 @@ class Charge:
     degraded: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+class Limits(Protocol):
+    """The limits of a check, as a storage asked for them."""
+
+    @property
+    def rules(self) -> Sequence[Rule]: ...
+
+    def read(self, reply: Any) -> Sequence[int]:
+        """Allowed, the time, us, and of each rule: ok (1, 0, or until when it is blocked, us) and
+        the state's a, b and c."""
+        ...
+
+
 class Decision:
-    """``limit``, ``remaining``, ``retry_after_us`` and ``reset_us`` are those of the limit that
-    says most: the one that denied for longest, or the one with the least left.
+    """Whether a request may go on, and what each limit said.
 
     ``unavailable``: denied because Redis did not answer and a limit's policy is to deny.
+    ``blocked``: denied by an override. A script's reply is read into verdicts when somebody asks
+    for them: most requests are answered by ``allowed`` alone.
     """
 
-    allowed: bool
-    verdicts: tuple[Verdict, ...] = ()
-    held: tuple[Held, ...] = ()
-    charges: tuple[Charge, ...] = ()
-    unavailable: bool = False
-    blocked: bool = False
-    limit: int | None = None
-    remaining: int | None = None
-    retry_after_us: int = 0
-    reset_us: int = 0
+    __slots__ = (
+        "_later_us",
+        "_limits",
+        "_reply",
+        "_verdicts",
+        "allowed",
+        "blocked",
+        "charges",
+        "held",
+        "unavailable",
+    )
+
+    def __init__(
+        self,
+        allowed: bool,
+        verdicts: tuple[Verdict, ...] = (),
+        *,
+        held: tuple[Held, ...] = (),
+        charges: tuple[Charge, ...] = (),
+        unavailable: bool = False,
+        blocked: bool = False,
+    ) -> None:
+        self.allowed = allowed
+        self.held = held
+        self.charges = charges
+        self.unavailable = unavailable
+        self.blocked = blocked
+        self._verdicts: tuple[Verdict, ...] | None = verdicts
+        self._limits: Limits | None = None
+        self._reply: Any = None
+        self._later_us = 0
+
+    @classmethod
+    def from_reply(cls, limits: Limits, reply: Any, *, later_us: int = 0) -> Decision:
+        """What a storage's reply says of ``limits``; ``later_us`` after it was given."""
+        decision = cls(not isinstance(reply, list) or reply[0] != 0)
+        decision._verdicts = None
+        decision._limits = limits
+        decision._reply = reply
+        decision._later_us = later_us
+        return decision
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        if self._verdicts is None:
+            self._verdicts = tuple(self._read())
+        return self._verdicts
+
+    def _read(self) -> Iterator[Verdict]:
+        assert self._limits is not None
+        _, now_us, *numbers = self._limits.read(self._reply)
+        now_us += self._later_us
+        for at, rule in zip(range(0, len(numbers), 4), self._limits.rules, strict=True):
+            ok, a, b, c = numbers[at : at + 4]
+            yield Verdict(rule, ok == 1, standing(rule.rate, ok, a, b, c, now_us))
+
+    @property
+    def saying(self) -> Verdict | None:
+        """The enforcing limit that says most: the one that denied for longest, or the one with
+        the least left."""
+        enforcing = [v for v in self.verdicts if v.rule.mode is Mode.ENFORCE]
+        denied = [verdict for verdict in enforcing if not verdict.allowed]
+        if denied:
+            return max(denied, key=lambda verdict: verdict.standing.retry_after_us)
+        return min(enforcing, key=lambda v: v.standing.remaining / v.rule.rate.quota, default=None)
+
+    @property
+    def limit(self) -> int | None:
+        """The quota of ``saying``, units."""
+        return self.saying.rule.rate.quota if self.saying else None
+
+    @property
+    def remaining(self) -> int | None:
+        return self.saying.standing.remaining if self.saying else None
+
+    @property
+    def retry_after_us(self) -> int:
+        return self.saying.standing.retry_after_us if self.saying else 0
+
+    @property
+    def reset_us(self) -> int:
+        return self.saying.standing.reset_us if self.saying else 0
 
     @property
     def violated(self) -> tuple[Rule, ...]:
@@ -103,25 +188,13 @@ def decide_all(
     blocked: bool = False,
 ) -> Decision:
     """One decision: allowed when every enforcing limit allows."""
-    enforcing = [verdict for verdict in verdicts if verdict.rule.mode is Mode.ENFORCE]
-    denied = [verdict for verdict in enforcing if not verdict.allowed]
-    if not enforcing:
-        return Decision(True, tuple(verdicts), held, charges)
-    if denied:
-        worst = max(denied, key=lambda verdict: verdict.standing.retry_after_us)
-    else:
-        worst = min(enforcing, key=lambda v: v.standing.remaining / v.rule.rate.quota)
     return Decision(
-        allowed=not denied,
-        verdicts=tuple(verdicts),
+        all(v.allowed for v in verdicts if v.rule.mode is Mode.ENFORCE),
+        tuple(verdicts),
         held=held,
         charges=charges,
         unavailable=unavailable,
         blocked=blocked,
-        limit=worst.rule.rate.quota,
-        remaining=worst.standing.remaining,
-        retry_after_us=worst.standing.retry_after_us,
-        reset_us=worst.standing.reset_us,
     )
 
 

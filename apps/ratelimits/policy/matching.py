@@ -51,6 +51,8 @@ class CompiledRule:
     needs_groups: bool
     needs_session: bool
     headers: frozenset[str]
+    counted: str
+    """Equal for rules that count a request as the same identity."""
     path: CompiledPath
     conditions: tuple[Condition, ...]
     """What its path's place leaves to ask: nothing of the parts that the rule does not use."""
@@ -101,6 +103,7 @@ def compile_rule(rule: Rule) -> CompiledRule:
         needs_groups=rule.needs_groups,
         needs_session=rule.needs_session,
         headers=rule.headers,
+        counted=" ".join([*rule.counted_by, rule.header, rule.view_argument]),
         path=path,
         conditions=tuple(_conditions(rule, path.test)),
         overrides=tuple(_compile_override(override, rule) for override in rule.overrides),
@@ -139,7 +142,9 @@ def _host_name(host: str) -> str:
 def _compile_override(override: Override, rule: Rule) -> CompiledOverride:
     networks = (override.value,) if override.target == "network" else ()
     if override.action is OverrideAction.QUOTA:
-        rule = replace(rule, rate=with_quota(rule.rate, override.quota))
+        # A block that is taken ahead is no larger than the quota that it is taken of.
+        lease = min(rule.lease, override.quota)
+        rule = replace(rule, rate=with_quota(rule.rate, override.quota), lease=lease)
     return CompiledOverride(override, parse_networks(networks), rule)
 
 

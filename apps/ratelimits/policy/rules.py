@@ -202,6 +202,28 @@ def parse_statuses(text: str) -> tuple[tuple[int, int], ...]:
     return tuple(ranges)
 
 
+def check_lease(lease: int, rate: Rate, counts: Counts) -> None:
+    """Raises PolicyError where processes cannot take so many units ahead of use; 0 is none."""
+    if not lease:
+        return
+    if rate.algorithm is not Algorithm.FIXED_WINDOW:
+        raise PolicyError(
+            "units can be taken ahead of a fixed window only, since of others they could be used "
+            "late: choose 0, or a fixed window"
+        )
+    most = min(rate.quota, MAX_LEASE)
+    if not rate.cost <= lease <= most:
+        raise PolicyError(
+            f"{lease:,} units at a time: take at least {rate.cost:,}, which one request costs, "
+            f"and at most {most:,}; or 0 for none"
+        )
+    if rate.charge_denied or rate.block_us or counts is not Counts.EVERY:
+        raise PolicyError(
+            "units that were taken ahead are used without asking Redis, which goes with neither "
+            "counted denials, nor a block, nor counting by response: choose 0, or leave those out"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class PathPattern:
     kind: PathKind = PathKind.ANY
@@ -257,8 +279,7 @@ class Rule:
     def __post_init__(self) -> None:
         if not 0 <= self.id <= MAX_RULE_ID:
             raise PolicyError(f"the limit's number {self.id:,} is over {MAX_RULE_ID:,}")
-        if self.lease:
-            self._check_lease()
+        check_lease(self.lease, self.rate, self.counts)
         if not self.counted_by:
             raise PolicyError("nobody is counted: choose by what, such as the client's address")
         if CountedBy.EVERYONE in self.counted_by and len(self.counted_by) > 1:
@@ -273,21 +294,6 @@ class Rule:
             raise PolicyError("counts by signal: name it, such as user_login_failed")
         if self.counts is not Counts.EVERY and self.rate.algorithm is Algorithm.CONCURRENCY:
             raise PolicyError("a slot is taken before there is a response: count every request")
-
-    def _check_lease(self) -> None:
-        rate = self.rate
-        if rate.algorithm is not Algorithm.FIXED_WINDOW:
-            raise PolicyError(
-                "only a fixed window can be leased: what others hold may be used late"
-            )
-        if not rate.cost <= self.lease <= min(rate.quota, MAX_LEASE):
-            most = min(rate.quota, MAX_LEASE)
-            raise PolicyError(f"a lease of {self.lease:,}: use {rate.cost:,} to {most:,} units")
-        if rate.charge_denied or rate.block_us or self.counts is not Counts.EVERY:
-            raise PolicyError(
-                "what a process holds is used without asking Redis: a lease goes with neither "
-                "charged denials, nor a block, nor counting by response"
-            )
 
     def counts_response(self, status: int, raised: AbstractSet[str]) -> bool:
         """Whether a request that was answered so, and raised these signals, counts."""

@@ -4,6 +4,7 @@
 ``<prefix>l:{<digest>}:<limit>:<epoch>``    exact log of one limit
 ``<prefix>c:{<digest>}:<limit>:<epoch>``    concurrency slots of one limit
 ``<prefix>ruleset``                         hash: version, data
+``<prefix>resets``                          stream, capped: digests of identities that were reset
 
 The braces are a cluster's hash tag: what belongs to one identity lies in one slot.
 """
@@ -36,3 +37,7 @@ class Keys:
     @property
     def ruleset_lock(self) -> str:
         return f"{self.prefix}ruleset:lock"
+
+    @property
+    def resets(self) -> str:
+        return f"{self.prefix}resets"

@@ -1,16 +1,18 @@
 """RateLimiter: decides and charges all limits of a request in one call to Redis.
 
-What to send and what a reply means are worked out without I/O (``_Call``), so that the sync
-and the async path differ in the one line that waits.
+A check goes three ways. What this process knows answers at once: a lease that has something
+left, a denial that still holds. Else Redis is asked, in one call. Where it does not answer, each
+limit's failure policy does. What to send and what a reply means are worked out without I/O, so
+that the sync and the async path differ in the lines that wait.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import time
 import weakref
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import redis
@@ -18,13 +20,18 @@ import redis.asyncio
 
 from ..policy import algorithms
 from ..policy.decision import ALLOWED, Charge, Decision, Held, Verdict, decide_all
-from ..policy.identity import digest
+from ..policy.identity import Digests
 from ..policy.rules import Algorithm, Counts, FailurePolicy, Mode, Rate, Rule
-from . import scripts
+from . import packing, scripts
 from .connection import Breaker, as_unavailable, make_async_client
+from .connections import Connections
 from .errors import Unavailable
 from .keys import Keys
+from .leases import Leases
 from .local import LocalLimiter
+from .memory import Denials
+from .packing import PackedLimits
+from .pipelining import Pipeline
 
 DEFAULT_RULE = Rule(
     id=0, name="default", rate=Rate(Algorithm.TOKEN_BUCKET, 100, 60_000_000, burst=100)
@@ -32,6 +39,7 @@ DEFAULT_RULE = Rule(
 """What ``check_rate_limit`` enforces where nobody says otherwise: 100 per minute."""
 
 UNAVAILABLE_RETRY_US = 1_000_000
+MOST_PACKED = 4_096
 
 
 class Config(Protocol):
@@ -62,62 +70,15 @@ class Target(NamedTuple):
     digest: str
 
 
-class _Call:
-    """The keys and arguments of one check, and the reading of its reply."""
-
-    __slots__ = ("args", "charge", "held", "keys", "member", "targets")
-
-    def __init__(self, keys: Keys, targets: Sequence[Target], *, charge: bool) -> None:
-        self.targets = targets
-        self.charge = charge
-        places: dict[str, int] = {}
-        for target in targets:
-            places.setdefault(target.digest, len(places) + 1)
-        names = [keys.bucket(who) for who in places]
-        plan: list[bytes] = []
-        held: list[Held] = []
-        self.member = os.urandom(12).hex()
-        for rule, who in targets:
-            sidecar = keys.sidecar(rule, who)
-            if sidecar is not None:
-                names.append(sidecar)
-                if rule.rate.algorithm is Algorithm.CONCURRENCY:
-                    held.append(Held(sidecar, self.member))
-            place = len(names) if sidecar else 0
-            plan.append(scripts.pack_limit(rule, places[who], place, rule.rate.cost))
-        self.keys = names
-        self.args: list[Any] = [
-            len(places),
-            b"1" if charge else b"0",
-            b"".join(plan),
-            self.member,
-        ]
-        self.held = tuple(held) if charge else ()
-
-    def read(self, reply: list[int]) -> tuple[Decision, int]:
-        """The decision and the server's time of it, us."""
-        now_us = reply[1]
-        verdicts = []
-        charges = []
-        at = 2
-        for rule, who in self.targets:
-            ok, a, b, c = reply[at : at + 4]
-            at += 4
-            standing = algorithms.standing(rule.rate, ok, a, b, c, now_us)
-            verdicts.append(Verdict(rule, ok == 1, standing))
-            if ok == 1 and reply[0] and self.charge and rule.counts is not Counts.EVERY:
-                state = algorithms.State(a, b, c, ((now_us, rule.rate.cost),))
-                charges.append(Charge(rule, who, state, now_us))
-        held = self.held if reply[0] else ()
-        return decide_all(verdicts, held=held, charges=tuple(charges)), now_us
-
-
 class RateLimiter:
     """Checks identities against limits.
 
     ``client`` must not retry by itself: ``storage.connection.make_client`` makes such a one.
     Redis errors never surface from ``check``: each limit's failure policy decides instead, and
     ``breaker.failed_total`` counts them. Errors in our own scripts do surface.
+
+    What it remembers of denials and leases ends with a reset in this process; of a reset in
+    another ``forget`` tells it.
     """
 
     def __init__(
@@ -126,63 +87,121 @@ class RateLimiter:
         self.keys = Keys(config.key_prefix)
         self.client = client
         self.breaker = Breaker(config.breaker_failures, config.breaker_open_ms / 1000)
+        self.digests = Digests(config.identity_key)
+        self.denials = Denials()
+        self.leases = Leases()
+        self.forgotten = 0
         self._config = config
-        self._rules = tuple(rules)
+        self._timeout_s = config.redis_timeout_ms / 1000
+        self._connections = Connections(
+            client.connection_pool, config.redis_max_connections, self._timeout_s
+        )
+        self._pipelines: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Pipeline] = (
+            weakref.WeakKeyDictionary()
+        )
+        # Of what is free, a process takes this part at most.
+        self._share = 2 * config.local_processes
+        self._packed: dict[tuple[Any, ...], PackedLimits] = {}
+        self._own = PackedLimits(self.keys, tuple(rules), (0,) * len(rules))
         self._local = LocalLimiter(config.local_processes)
-        self._async_clients: weakref.WeakKeyDictionary[
-            asyncio.AbstractEventLoop, redis.asyncio.Redis
-        ] = weakref.WeakKeyDictionary()
 
     def check_rate_limit(self, identity: str) -> Decision:
         """Charge one request of ``identity`` to the rules this limiter was made with."""
-        who = digest(self._config.identity_key, "name", identity)
-        return self.check([Target(rule, who) for rule in self._rules])
+        if not self._own.rules:
+            return ALLOWED
+        return self.check_limits(self._own, (self.digests.of(("name", identity)),))
+
+    def limits(self, rules: Sequence[Rule], places: Sequence[int]) -> PackedLimits:
+        """Rules that are checked together, packed once for all checks of these same objects.
+
+        ``places``: which of the check's identities each of them counts, from 0.
+        """
+        key = (*map(id, rules), *places)
+        packed = self._packed.get(key)
+        if packed is None:
+            if len(self._packed) >= MOST_PACKED:
+                self._packed.clear()
+            # It holds its rules, so that none of these ids can be another's while it is here.
+            packed = self._packed[key] = PackedLimits(self.keys, rules, places)
+        return packed
+
+    def check_limits(
+        self, limits: PackedLimits, whom: tuple[str, ...], *, charge: bool = True
+    ) -> Decision:
+        """Decide every limit at once for the identities ``whom``, different digests each: all
+        enforcing limits are charged, or none."""
+        if charge and (known := self._known(limits, whom)) is not None:
+            return known
+        asked = _Asked(self, limits, whom, charge)
+        try:
+            reply = self._ask(asked.command, asked.with_source)
+        except Unavailable:
+            return self._without_redis(limits, whom, charge)
+        return asked.answered(reply)
+
+    async def acheck_limits(self, limits: PackedLimits, whom: tuple[str, ...]) -> Decision:
+        """``check_limits`` on the running event loop."""
+        if (known := self._known(limits, whom)) is not None:
+            return known
+        asked = _Asked(self, limits, whom, True)
+        try:
+            reply = await self._ask_async(asked.command, asked.with_source)
+        except Unavailable:
+            return self._without_redis(limits, whom, True)
+        return asked.answered(reply)
 
     def check(self, targets: Sequence[Target], *, charge: bool = True) -> Decision:
-        """Decide every limit at once: all enforcing ones are charged, or none."""
-        if not targets:
-            return ALLOWED
-        call = _Call(self.keys, targets, charge=charge)
-        try:
-            return call.read(self._run("check", call.keys, call.args))[0]
-        except Unavailable:
-            return self._without_redis(call, charge)
+        """``check_limits``, for limits that are named with whom they count."""
+        return self.check_limits(*self._pack(targets), charge=charge) if targets else ALLOWED
 
-    async def acheck(self, targets: Sequence[Target], *, charge: bool = True) -> Decision:
+    async def acheck(self, targets: Sequence[Target]) -> Decision:
         """``check`` on the running event loop."""
-        if not targets:
-            return ALLOWED
-        call = _Call(self.keys, targets, charge=charge)
-        try:
-            return call.read(await self._arun("check", call.keys, call.args))[0]
-        except Unavailable:
-            return self._without_redis(call, charge)
+        return await self.acheck_limits(*self._pack(targets)) if targets else ALLOWED
 
     def peek(self, targets: Sequence[Target]) -> Decision:
         """What ``check`` would say now, charging nobody."""
         return self.check(targets, charge=False)
 
     def traced_check(self, targets: Sequence[Target]) -> tuple[list[int], Decision]:
-        """``check`` with the script's raw reply, for replay against the oracle."""
-        call = _Call(self.keys, targets, charge=True)
-        reply = self._run("check", call.keys, call.args)
-        return reply, call.read(reply)[0]
+        """``check`` with the script's raw reply, for replay against the oracle: always asked, in
+        one call, whatever this process remembers."""
+        asked = _Asked(self, *self._pack(targets), True)
+        reply = self._ask(asked.command, asked.with_source)
+        return list(asked.packed.read(reply)), asked.answered(reply)
 
     def reset(self, digests: Sequence[str], rules: Sequence[Rule] = ()) -> int:
         """Forget all that is counted of identities; their logs and slots too, for ``rules``.
 
-        Returns the number of keys removed. Raises Unavailable.
+        Returns the number of keys removed. Raises Unavailable. What other processes remember of
+        them they forget when the engine tells them (``Engine.reset``).
         """
+        if not digests:
+            return 0
         names = [self.keys.bucket(who) for who in digests]
         names += [key for who in digests for r in rules if (key := self.keys.sidecar(r, who))]
-        return int(self._guarded(lambda: self.client.unlink(*names))) if names else 0
+        removed = self._ask(packing.command("UNLINK", *names))
+        self.forget(digests)
+        return int(removed)
+
+    def forget(self, digests: Collection[str] | None) -> None:
+        """These identities were reset, or (None) all: what is remembered of them holds no longer,
+        nor does the answer to a check that is on its way."""
+        self.forgotten += 1
+        self.denials.forget(digests)
+        self.leases.forget(digests)
+
+    def forget_rules(self) -> None:
+        """Another ruleset is in force: what was packed and remembered for the last one is not
+        asked for again. A lease stays, for the limit that is as it was."""
+        self.denials.forget(None)
+        self._packed.clear()
 
     def refund(self, charges: Sequence[Charge]) -> int:
         """Give back what ``charges`` name, in one call. Returns how many were given back: not
         those that have expired. Raises Unavailable: nobody may assume that they were."""
         in_redis = self._charged_in_redis(charges)
         given = len(charges) - len(in_redis)
-        return given + (self._run("refund", *self._refund_call(in_redis)) if in_redis else 0)
+        return given + (self._ask(*self._refund_commands(in_redis)) if in_redis else 0)
 
     async def arefund(self, charges: Sequence[Charge]) -> int:
         """``refund`` on the running event loop."""
@@ -190,28 +209,7 @@ class RateLimiter:
         given = len(charges) - len(in_redis)
         if not in_redis:
             return given
-        return given + int(await self._arun("refund", *self._refund_call(in_redis)))
-
-    def _charged_in_redis(self, charges: Sequence[Charge]) -> list[Charge]:
-        """Those to give back in Redis; those of the fallback are given back on the way."""
-        for charge in charges:
-            if charge.degraded:
-                self._local.refund(charge)
-        return [charge for charge in charges if not charge.degraded]
-
-    def _refund_call(self, charges: Sequence[Charge]) -> tuple[list[str], list[Any]]:
-        places: dict[str, int] = {}
-        for charge in charges:
-            places.setdefault(charge.digest, len(places) + 1)
-        names = [self.keys.bucket(who) for who in places]
-        plan = []
-        for charge in charges:
-            sidecar = self.keys.sidecar(charge.rule, charge.digest)
-            if sidecar is not None:
-                names.append(sidecar)
-            place = len(names) if sidecar else 0
-            plan.append(scripts.pack_charge(charge, places[charge.digest], place))
-        return names, [len(places), b"".join(plan)]
+        return given + int(await self._ask_async(*self._refund_commands(in_redis)))
 
     def acquire(self, target: Target) -> Decision:
         """Take a slot of a concurrency limit; the decision's ``held`` is what to release."""
@@ -223,7 +221,7 @@ class RateLimiter:
         """Free slots. Where Redis does not answer, their lease ends them."""
         for key, member in self._held_in_redis(held):
             try:
-                self._guarded(partial(self.client.zrem, key, member))
+                self._ask(packing.command("ZREM", key, member))
             except Unavailable:
                 return
 
@@ -231,20 +229,45 @@ class RateLimiter:
         """``release`` on the running event loop."""
         for key, member in self._held_in_redis(held):
             try:
-                self.breaker.before_call()
-                await self._async_client().zrem(key, member)
-            except (Unavailable, redis.RedisError, OSError):
+                await self._ask_async(packing.command("ZREM", key, member))
+            except Unavailable:
                 return
 
     def close(self) -> None:
-        """Close the sync client's connections."""
+        """Close the sync connections."""
+        self._connections.close()
         self.client.close()
 
     async def aclose(self) -> None:
-        """Close the connections of the running event loop."""
-        client = self._async_clients.pop(asyncio.get_running_loop(), None)
-        if client is not None:
-            await client.aclose()
+        """Close the connection of the running event loop."""
+        pipeline = self._pipelines.pop(asyncio.get_running_loop(), None)
+        if pipeline is not None:
+            await pipeline.close()
+
+    def _pack(self, targets: Sequence[Target]) -> tuple[PackedLimits, tuple[str, ...]]:
+        whom: dict[str, int] = {}
+        places = [whom.setdefault(target.digest, len(whom)) for target in targets]
+        return self.limits([target.rule for target in targets], places), tuple(whom)
+
+    def _known(self, packed: PackedLimits, whom: tuple[str, ...]) -> Decision | None:
+        """What need not be asked."""
+        if packed.leased and (served := self.leases.serve(packed, whom)) is not None:
+            return served
+        return self.denials.recall((packed, whom)) if packed.remembered else None
+
+    def _charged_in_redis(self, charges: Sequence[Charge]) -> list[Charge]:
+        """Those to give back in Redis; those of the fallback are given back on the way."""
+        for charge in charges:
+            if charge.degraded:
+                self._local.refund(charge)
+        return [charge for charge in charges if not charge.degraded]
+
+    def _refund_commands(self, charges: Sequence[Charge]) -> tuple[bytes, Callable[[], bytes]]:
+        script, arguments = scripts.load("refund"), packing.refund(self.keys, charges)
+        return (
+            packing.command("EVALSHA", script.sha, *arguments),
+            lambda: packing.command("EVAL", script.source, *arguments),
+        )
 
     def _held_in_redis(self, held: Sequence[Held]) -> Iterator[tuple[str, str]]:
         """The slots to free in Redis; those of the fallback are freed on the way."""
@@ -254,35 +277,34 @@ class RateLimiter:
             else:
                 self._local.release(slot.member)
 
-    def _run(self, name: str, keys: list[str], args: list[Any]) -> Any:
-        script = scripts.load(name)
-
-        def call() -> Any:
-            try:
-                return self.client.evalsha(script.sha, len(keys), *keys, *args)
-            except redis.exceptions.NoScriptError:
-                return self.client.eval(script.source, len(keys), *keys, *args)
-
-        return self._guarded(call)
-
-    def _guarded(self, call: Any) -> Any:
+    def _ask(self, command: bytes, with_source: Callable[[], bytes] | None = None) -> Any:
+        """The reply. ``with_source`` makes the command for a server that has lost the script."""
         self.breaker.before_call()
         try:
-            reply = call()
+            try:
+                reply = self._connections.ask(command)
+            except redis.exceptions.NoScriptError:
+                if with_source is None:
+                    raise
+                reply = self._connections.ask(with_source())
         except (redis.RedisError, OSError) as error:
             raise self._failure(error) from error
         self.breaker.succeeded()
         return reply
 
-    async def _arun(self, name: str, keys: list[str], args: list[Any]) -> Any:
+    async def _ask_async(
+        self, command: bytes, with_source: Callable[[], bytes] | None = None
+    ) -> Any:
+        """``_ask`` on the running event loop."""
         self.breaker.before_call()
-        script = scripts.load(name)
-        client = self._async_client()
+        pipeline = self._pipeline()
         try:
             try:
-                reply = await client.evalsha(script.sha, len(keys), *keys, *args)
+                reply = await pipeline.ask(command)
             except redis.exceptions.NoScriptError:
-                reply = await client.eval(script.source, len(keys), *keys, *args)
+                if with_source is None:
+                    raise
+                reply = await pipeline.ask(with_source())
         except (redis.RedisError, OSError) as error:
             raise self._failure(error) from error
         self.breaker.succeeded()
@@ -295,20 +317,25 @@ class RateLimiter:
         self.breaker.failed()
         return unavailable
 
-    def _async_client(self) -> redis.asyncio.Redis:
+    def _pipeline(self) -> Pipeline:
         loop = asyncio.get_running_loop()
-        client = self._async_clients.get(loop)
-        if client is None:
-            client = self._async_clients[loop] = make_async_client(
+        pipeline = self._pipelines.get(loop)
+        if pipeline is None:
+            client = make_async_client(
                 self._config.redis_url,
                 timeout_ms=self._config.redis_timeout_ms,
                 max_connections=self._config.redis_max_connections,
             )
-        return client
+            pipeline = self._pipelines[loop] = Pipeline(client.connection_pool, self._timeout_s)
+        return pipeline
 
-    def _without_redis(self, call: _Call, charge: bool) -> Decision:
+    def _without_redis(self, packed: PackedLimits, whom: tuple[str, ...], charge: bool) -> Decision:
         """The failure policies: deny before local before allow; shadow limits say nothing."""
-        enforcing = [t for t in call.targets if t.rule.mode is Mode.ENFORCE]
+        enforcing = [
+            Target(rule, whom[place])
+            for rule, place in zip(packed.rules, packed.places, strict=True)
+            if rule.mode is Mode.ENFORCE
+        ]
         denying = [t for t in enforcing if t.rule.on_failure is FailurePolicy.DENY]
         if denying:
             standing = algorithms.Standing(0, UNAVAILABLE_RETRY_US, 0, 0)
@@ -319,5 +346,83 @@ class RateLimiter:
         local = [(t.rule, t.digest) for t in enforcing if t.rule.on_failure is FailurePolicy.LOCAL]
         if not local or not charge:
             return ALLOWED
-        verdicts, charges = self._local.decide(local, call.member)
-        return decide_all(verdicts, held=(Held("", call.member),), charges=charges)
+        member = _member()
+        verdicts, charges = self._local.decide(local, member)
+        return decide_all(verdicts, held=(Held("", member),), charges=charges)
+
+
+class _Asked:
+    """One check on its way: what is sent, and what the reply to it means."""
+
+    __slots__ = (
+        "asked_s",
+        "charge",
+        "command",
+        "forgotten",
+        "lease",
+        "limiter",
+        "member",
+        "packed",
+        "whom",
+    )
+
+    def __init__(
+        self, limiter: RateLimiter, packed: PackedLimits, whom: tuple[str, ...], charge: bool
+    ) -> None:
+        self.limiter = limiter
+        self.packed = packed
+        self.whom = whom
+        self.charge = charge
+        self.forgotten = limiter.forgotten
+        self.lease = limiter.leases.next_size(packed, whom) if packed.leased and charge else 0
+        self.member = _member() if packed.slots else ""
+        self.asked_s = time.monotonic()
+        self.command = packed.check(
+            tuple([who.encode() for who in whom]),
+            charge=charge,
+            lease=self.lease,
+            share=limiter._share,
+            member=self.member.encode(),
+        )
+
+    def with_source(self) -> bytes:
+        return self.packed.check_with_source(self.command)
+
+    def answered(self, reply: Any) -> Decision:
+        packed, limiter = self.packed, self.limiter
+        decision = Decision.from_reply(packed, reply)
+        if not self.charge:
+            return decision
+        if packed.slots or packed.by_response:
+            self._note_what_is_given_back(decision, reply)
+        elif limiter.forgotten == self.forgotten:
+            if not decision.allowed:
+                if packed.remembered:
+                    wait_us = decision.retry_after_us
+                    limiter.denials.keep((packed, self.whom), reply, wait_us, self.asked_s)
+            elif self.lease:
+                return limiter.leases.keep(packed, self.whom, reply, self.lease, self.asked_s)
+        return decision
+
+    def _note_what_is_given_back(self, decision: Decision, reply: list[int]) -> None:
+        if not decision.allowed:
+            return
+        held, charges, now_us = [], [], reply[1]
+        for at, rule, place in zip(
+            range(2, len(reply), 4), self.packed.rules, self.packed.places, strict=True
+        ):
+            ok, a, b, c = reply[at : at + 4]
+            who = self.whom[place]
+            if ok != 1:
+                continue
+            if rule.rate.algorithm is Algorithm.CONCURRENCY:
+                held.append(Held(self.limiter.keys.sidecar(rule, who) or "", self.member))
+            if rule.counts is not Counts.EVERY:
+                state = algorithms.State(a, b, c, ((now_us, rule.rate.cost),))
+                charges.append(Charge(rule, who, state, now_us))
+        decision.held, decision.charges = tuple(held), tuple(charges)
+
+
+def _member() -> str:
+    """Stands for one request in a set of slots; of ``packing.MEMBER_BYTES``."""
+    return os.urandom(packing.MEMBER_BYTES // 2).hex()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import redis
 
@@ -28,6 +29,9 @@ from .connection import as_unavailable
 from .keys import Keys
 
 LOCK_MS = 5_000
+FIRST_LOOK = "-"
+MOST_RESETS = 1_000
+"""So many resets are kept; every process looks several times a second."""
 
 
 def encode(ruleset: Ruleset) -> bytes:
@@ -66,6 +70,15 @@ def _rule(raw: dict[str, Any]) -> Rule:
     )
 
 
+class Look(NamedTuple):
+    """``version`` None: Redis holds no ruleset, nor what it told before. ``reset`` None: more
+    identities than are kept, so that it may be anybody."""
+
+    version: int | None
+    reset: frozenset[str] | None
+    seen: str
+
+
 class RulesetStore:
     """Every method raises storage.errors.Unavailable where Redis does not answer."""
 
@@ -75,9 +88,30 @@ class RulesetStore:
 
     def publish(self, ruleset: Ruleset) -> bool:
         """Install a ruleset; False where the same or a newer version is there already."""
-        script = scripts.load("publish", prelude=False)
+        script = scripts.load("publish")
         arguments = (script.source, 1, self._keys.ruleset, ruleset.version, encode(ruleset))
         return bool(self._ask("eval", *arguments))
+
+    def look(self, since: str) -> Look:
+        """The version, and who was reset since the last look (``Look.seen``)."""
+        try:
+            pipeline = self._client.pipeline(transaction=False)
+            pipeline.hget(self._keys.ruleset, "version")
+            pipeline.xrange(self._keys.resets, min=since)
+            version, resets = pipeline.execute()
+        except (redis.RedisError, OSError) as error:
+            raise as_unavailable(error) or error from error
+        if version is None:
+            return Look(None, None, FIRST_LOOK)
+        digests: frozenset[str] | None = None
+        if len(resets) < MOST_RESETS:
+            digests = frozenset(who for _, row in resets for who in row[b"of"].decode().split())
+        return Look(int(version), digests, f"({resets[-1][0].decode()}" if resets else since)
+
+    def tell_reset(self, digests: Sequence[str]) -> None:
+        """To every process that looks."""
+        row = {"of": " ".join(digests)}
+        self._ask("xadd", self._keys.resets, row, maxlen=MOST_RESETS, approximate=False)
 
     def version(self) -> int | None:
         """The version in Redis, None where it holds no ruleset."""

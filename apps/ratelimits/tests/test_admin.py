@@ -225,6 +225,7 @@ OVERRIDES = "/admin/ratelimits/override/"
         ({"header": "X-Api-Key"}, "Goes with the header"),
         ({"header": "X-Api-Key", "key_of": "ada", "network": "192.0.2.0/24"}, "Name one of"),
         ({"network": "10.0.0.0/8", "action": "quota", "quota": "1"}, "For limit one"),
+        ({"network": "10.0.0.0/8", "action": "quota", "quota": "1", "limit": ""}, "For limit one"),
         ({"network": "192.0.2.0/24"}, "There is an override"),
     ],
 )

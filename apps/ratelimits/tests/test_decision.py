@@ -13,10 +13,12 @@ def verdict(name, allowed=True, *, quota=10, remaining=5, retry_us=0, mode=Mode.
 
 
 def test_no_limit_allows_and_says_nothing():
-    assert decide_all([]) == ALLOWED
-    assert ALLOWED.allowed
-    assert ALLOWED.limit is None
-    assert ALLOWED.violated == ()
+    for decision in (decide_all([]), ALLOWED):
+        assert decision.allowed
+        assert decision.limit is None
+        assert decision.remaining is None
+        assert decision.retry_after_us == decision.reset_us == 0
+        assert decision.violated == decision.verdicts == ()
 
 
 def test_one_denial_denies():

@@ -184,5 +184,5 @@ def test_the_most_particular_override_that_is_not_over_wins(engine, django_user_
 
 def planned(engine, address, user=ANONYMOUS) -> Rule:
     facts = RequestFacts("GET", "/api/test", address)
-    (target,) = engine.plan(engine.candidates(facts), facts, user).targets
-    return target.rule
+    (rule,) = engine.plan(engine.candidates(facts), facts, user).rules
+    return rule

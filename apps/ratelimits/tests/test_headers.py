@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import http_sf
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from apps.ratelimits.policy.algorithms import Standing
-from apps.ratelimits.policy.decision import ALLOWED, Decision, Verdict, decide_all
+from apps.ratelimits.policy.decision import ALLOWED, Verdict, decide_all
 from apps.ratelimits.policy.headers import fields, problem, retry_after_s
 from apps.ratelimits.policy.rules import MAX_QUOTA, MAX_WINDOW_US, Algorithm, Mode, Rate, Rule
 
@@ -159,6 +157,5 @@ def test_what_cannot_be_counted_is_reduced_capacity():
 
 
 def test_a_block_is_a_denial_like_any_other():
-    decision = replace(decide_all([verdict("a", False, retry_us=1)]), blocked=True)
-    assert isinstance(decision, Decision)
+    decision = decide_all([verdict("a", False, retry_us=1)], blocked=True)
     assert problem(decision)["status"] == 429

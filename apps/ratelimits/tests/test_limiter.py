@@ -13,11 +13,13 @@ import pytest
 import redis
 
 from apps.ratelimits.policy import algorithms
+from apps.ratelimits.policy.identity import DIGEST_CHARS
 from apps.ratelimits.policy.rules import Algorithm, Counts, FailurePolicy, Mode, Rate, Rule
 from apps.ratelimits.storage.connection import make_client
 from apps.ratelimits.storage.limiter import RateLimiter, Target
 
 WINDOW_US = 200_000
+A, B = "a" * DIGEST_CHARS, "b" * DIGEST_CHARS
 
 
 def config(**changes):
@@ -54,6 +56,13 @@ def rule(algorithm=Algorithm.FIXED_WINDOW, quota=3, window_us=60_000_000, number
     denials = {name: changes.pop(name) for name in ("charge_denied", "block_us") if name in changes}
     rate = Rate(algorithm, quota, window_us, burst, cost, **denials)
     return Rule(id=number, name=f"limit-{number}", rate=rate, **changes)
+
+
+def in_order(targets):
+    """As a reply speaks of them: of each bucket in turn, by the limits' ids."""
+    targets = list(targets)
+    seen = [who for _, who in targets]
+    return sorted(targets, key=lambda target: (seen.index(target.digest), target.rule.id))
 
 
 class Oracle:
@@ -94,7 +103,9 @@ def test_a_script_says_what_the_arithmetic_says(limiter, algorithm, seed):
     ]
     oracle = Oracle()
     for turn in range(150):
-        chosen = [Target(limit, chance.choice("ab")) for limit in limits if chance.random() < 0.8]
+        chosen = in_order(
+            Target(limit, chance.choice([A, B])) for limit in limits if chance.random() < 0.8
+        )
         if not chosen:
             continue
         reply, _ = limiter.traced_check(chosen)
@@ -105,30 +116,30 @@ def test_a_script_says_what_the_arithmetic_says(limiter, algorithm, seed):
 
 def test_all_limits_are_charged_or_none(limiter):
     wide, narrow = rule(quota=10, number=1), rule(quota=1, number=2)
-    targets = [Target(wide, "a"), Target(narrow, "b")]
+    targets = [Target(wide, A), Target(narrow, B)]
     assert limiter.check(targets).allowed
     denied = limiter.check(targets)
     assert not denied.allowed
     assert [limit.name for limit in denied.violated] == ["limit-2"]
-    assert limiter.peek([Target(wide, "a")]).remaining == 9
+    assert limiter.peek([Target(wide, A)]).remaining == 9
 
 
 def test_a_shadow_limit_never_denies(limiter):
     shadow = rule(quota=1, mode=Mode.SHADOW)
-    assert [limiter.check([Target(shadow, "a")]).allowed for _ in range(3)] == [True] * 3
+    assert [limiter.check([Target(shadow, A)]).allowed for _ in range(3)] == [True] * 3
 
 
 def test_a_limit_keeps_its_record_beside_a_shorter_one(limiter):
     long, short = rule(quota=5, number=1), rule(quota=5, window_us=1_000_000, number=2)
-    limiter.check([Target(long, "a")])
-    limiter.check([Target(short, "a")])
-    assert limiter.peek([Target(long, "a")]).remaining == 4
-    assert 1_000 < limiter.client.pttl(limiter.keys.bucket("a")) <= 60_001
+    limiter.check([Target(long, A)])
+    limiter.check([Target(short, A)])
+    assert limiter.peek([Target(long, A)]).remaining == 4
+    assert 1_000 < limiter.client.pttl(limiter.keys.bucket(A)) <= 60_001
 
 
 def test_every_key_expires(limiter):
     limits = [rule(algorithm, number=n) for n, algorithm in enumerate(Algorithm)]
-    limiter.check([Target(limit, "a") for limit in limits])
+    limiter.check([Target(limit, A) for limit in limits])
     ages = {key: limiter.client.pttl(key) for key in limiter.client.scan_iter()}
     assert len(ages) == 3
     assert all(0 < age <= 120_001 for age in ages.values()), ages
@@ -152,7 +163,9 @@ def test_what_a_denial_costs_is_what_the_arithmetic_says(limiter, algorithm, see
     ]
     oracle = Oracle()
     for turn in range(150):
-        chosen = [Target(limit, chance.choice("ab")) for limit in limits if chance.random() < 0.8]
+        chosen = in_order(
+            Target(limit, chance.choice([A, B])) for limit in limits if chance.random() < 0.8
+        )
         if not chosen:
             continue
         # Whatever a new cost meets that older entries did not have.
@@ -169,9 +182,9 @@ def replace_cost(limit: Rule, cost: int) -> Rule:
 
 
 def test_a_denied_request_is_free_unless_the_limit_says_otherwise(limiter):
-    free = Target(rule(Algorithm.SLIDING_LOG, quota=1, window_us=150_000, number=1), "a")
+    free = Target(rule(Algorithm.SLIDING_LOG, quota=1, window_us=150_000, number=1), A)
     charged = Target(
-        rule(Algorithm.SLIDING_LOG, quota=1, window_us=150_000, number=2, charge_denied=True), "a"
+        rule(Algorithm.SLIDING_LOG, quota=1, window_us=150_000, number=2, charge_denied=True), A
     )
     assert limiter.check([free, charged]).allowed
     until = time.monotonic() + 0.4
@@ -187,7 +200,7 @@ def test_a_denied_request_is_free_unless_the_limit_says_otherwise(limiter):
 
 
 def test_a_block_begins_with_the_first_denial_and_is_not_prolonged(limiter):
-    target = Target(rule(quota=1, window_us=50_000, block_us=300_000), "a")
+    target = Target(rule(quota=1, window_us=50_000, block_us=300_000), A)
     while limiter.check([target]).allowed:
         pass
     began = time.monotonic()
@@ -200,14 +213,14 @@ def test_a_block_begins_with_the_first_denial_and_is_not_prolonged(limiter):
     # At its end the window may still have longer to run.
     of_the_block = [wait for wait in waits if wait > 50_000]
     assert of_the_block == sorted(of_the_block, reverse=True)
-    assert limiter.client.pttl(limiter.keys.bucket("a")) <= 301
+    assert limiter.client.pttl(limiter.keys.bucket(A)) <= 301
 
 
 def test_a_log_that_was_cut_by_hand_is_no_error_where_denials_are_charged(limiter):
-    target = Target(rule(Algorithm.SLIDING_LOG, quota=6, cost=3, charge_denied=True), "a")
+    target = Target(rule(Algorithm.SLIDING_LOG, quota=6, cost=3, charge_denied=True), A)
     limiter.check([target])
     limiter.check([target])
-    limiter.client.lpop(limiter.keys.sidecar(target.rule, "a"))
+    limiter.client.lpop(limiter.keys.sidecar(target.rule, A))
     assert not limiter.check([target]).allowed
     assert not limiter.check([target]).allowed
 
@@ -224,7 +237,7 @@ def by_status(limit: Rule) -> Rule:
 
 @pytest.mark.parametrize("algorithm", [a for a in Algorithm if a is not Algorithm.CONCURRENCY])
 def test_a_refund_gives_back_exactly_one_charge(limiter, algorithm):
-    target = Target(by_status(rule(algorithm, quota=5, cost=2)), "a")
+    target = Target(by_status(rule(algorithm, quota=5, cost=2)), A)
     charges = charges_of(limiter, target)
     limiter.check([target])
     before = limiter.peek([target]).remaining
@@ -233,10 +246,10 @@ def test_a_refund_gives_back_exactly_one_charge(limiter, algorithm):
     assert limiter.peek([target]).remaining == 3
     # Its own standing afterwards is told without asking again.
     assert limiter.check([target]).allowed
-    decision = limiter.check([Target(target.rule, "b")])
+    decision = limiter.check([Target(target.rule, B)])
     told = decision.refunded(decision.charges)
     limiter.refund(decision.charges)
-    assert told.remaining == limiter.peek([Target(target.rule, "b")]).remaining == 5
+    assert told.remaining == limiter.peek([Target(target.rule, B)]).remaining == 5
 
 
 def test_charges_of_several_identities_are_given_back_in_one_call(limiter):
@@ -244,7 +257,7 @@ def test_charges_of_several_identities_are_given_back_in_one_call(limiter):
         Target(by_status(rule(algorithm, number=n)), who)
         for n, algorithm in enumerate(Algorithm)
         if algorithm is not Algorithm.CONCURRENCY
-        for who in "ab"
+        for who in (A, B)
     ]
     charges = charges_of(limiter, *targets)
     assert len(charges) == 8
@@ -256,7 +269,7 @@ def test_charges_of_several_identities_are_given_back_in_one_call(limiter):
 
 
 async def test_a_refund_on_the_event_loop(limiter):
-    target = Target(by_status(rule()), "a")
+    target = Target(by_status(rule()), A)
     charges = charges_of(limiter, target)
     assert await limiter.arefund(charges) == 1
     assert limiter.peek([target]).remaining == 3
@@ -264,7 +277,7 @@ async def test_a_refund_on_the_event_loop(limiter):
 
 
 def test_only_a_limit_that_counts_by_response_can_be_refunded(limiter):
-    both = [Target(rule(number=1), "a"), Target(by_status(rule(number=2)), "a")]
+    both = [Target(rule(number=1), A), Target(by_status(rule(number=2)), A)]
     assert [charge.rule.id for charge in limiter.check(both).charges] == [2]
     assert limiter.peek(both).charges == ()
     limiter.check(both)
@@ -274,7 +287,7 @@ def test_only_a_limit_that_counts_by_response_can_be_refunded(limiter):
 
 def test_a_late_refund_frees_only_what_has_not_refilled(limiter):
     limit = rule(Algorithm.TOKEN_BUCKET, quota=1, window_us=100_000)
-    target = Target(by_status(limit), "a")
+    target = Target(by_status(limit), A)
     first = charges_of(limiter, target)
     time.sleep(0.12)
     second = charges_of(limiter, target)
@@ -285,7 +298,7 @@ def test_a_late_refund_frees_only_what_has_not_refilled(limiter):
 
 def test_late_refunds_in_a_row_free_only_what_was_taken(limiter):
     limit = rule(Algorithm.TOKEN_BUCKET, quota=2, window_us=400_000)
-    target = Target(by_status(limit), "a")
+    target = Target(by_status(limit), A)
     first = charges_of(limiter, target)
     second = charges_of(limiter, target)
     assert limiter.refund(first) == 1
@@ -297,21 +310,21 @@ def test_late_refunds_in_a_row_free_only_what_was_taken(limiter):
 
 
 def test_a_token_buckets_charge_is_not_given_back_after_an_hour(limiter):
-    target = Target(by_status(rule(Algorithm.TOKEN_BUCKET)), "a")
+    target = Target(by_status(rule(Algorithm.TOKEN_BUCKET)), A)
     (charge,) = charges_of(limiter, target)
     assert limiter.refund([replace(charge, at_us=charge.at_us - 3_600_000_000)]) == 0
     assert limiter.refund([charge]) == 1
 
 
 def test_what_a_token_bucket_gave_back_is_known_for_an_hour(limiter):
-    target = Target(by_status(rule(Algorithm.TOKEN_BUCKET, quota=1, window_us=100_000)), "a")
+    target = Target(by_status(rule(Algorithm.TOKEN_BUCKET, quota=1, window_us=100_000)), A)
     limiter.refund(charges_of(limiter, target))
     limiter.check([target])
-    assert 3_500_000 < limiter.client.pttl(limiter.keys.bucket("a")) <= 3_600_001
+    assert 3_500_000 < limiter.client.pttl(limiter.keys.bucket(A)) <= 3_600_001
 
 
 def test_a_refund_of_another_window_frees_nothing(limiter):
-    target = Target(by_status(rule(quota=5)), "a")
+    target = Target(by_status(rule(quota=5)), A)
     (charge,) = charges_of(limiter, target)
     before = replace(charge.state, a=charge.state.a - 60_000_000)
     assert limiter.refund([replace(charge, state=before)]) == 0
@@ -319,21 +332,21 @@ def test_a_refund_of_another_window_frees_nothing(limiter):
 
 
 def test_a_new_epoch_starts_afresh(limiter):
-    limiter.check([Target(rule(quota=1), "a")])
-    assert limiter.check([Target(rule(quota=1, epoch=1), "a")]).allowed
+    limiter.check([Target(rule(quota=1), A)])
+    assert limiter.check([Target(rule(quota=1, epoch=1), A)]).allowed
 
 
 def test_reset_forgets_an_identity_and_no_other(limiter):
     limits = [rule(Algorithm.SLIDING_LOG, quota=1, number=1), rule(quota=1, number=2)]
-    for who in "ab":
+    for who in (A, B):
         limiter.check([Target(limit, who) for limit in limits])
-    assert limiter.reset(["a"], limits) == 2
-    assert limiter.check([Target(limit, "a") for limit in limits]).allowed
-    assert not limiter.check([Target(limit, "b") for limit in limits]).allowed
+    assert limiter.reset([A], limits) == 2
+    assert limiter.check([Target(limit, A) for limit in limits]).allowed
+    assert not limiter.check([Target(limit, B) for limit in limits]).allowed
 
 
 def test_slots_are_freed_by_release_and_by_their_lease(limiter):
-    target = Target(rule(Algorithm.CONCURRENCY, quota=2, window_us=150_000), "a")
+    target = Target(rule(Algorithm.CONCURRENCY, quota=2, window_us=150_000), A)
     first, second = limiter.acquire(target), limiter.acquire(target)
     assert first.allowed
     assert second.allowed
@@ -350,7 +363,7 @@ def test_slots_are_freed_by_release_and_by_their_lease(limiter):
 
 def test_scripts_are_loaded_again_after_they_were_lost(limiter):
     limiter.client.script_flush()
-    assert limiter.check([Target(rule(), "a")]).remaining == 2
+    assert limiter.check([Target(rule(), A)]).remaining == 2
 
 
 def test_the_guides_example(limiter):
@@ -362,7 +375,7 @@ def test_the_guides_example(limiter):
 
 
 async def test_the_async_path_counts_on_the_same_bucket(limiter):
-    target = Target(rule(quota=2), "a")
+    target = Target(rule(quota=2), A)
     limiter.check([target])
     assert (await limiter.acheck([target])).remaining == 0
     assert not (await limiter.acheck([target])).allowed
@@ -404,7 +417,7 @@ def test_a_check_whose_reply_never_came_is_charged_once(each_redis):
     direct.client.flushdb()
     proxy = SlowProxy(each_redis.port)
     slow = make_limiter(f"redis://127.0.0.1:{proxy.port}/0", redis_timeout_ms=50)
-    target = Target(rule(quota=10), "a")
+    target = Target(rule(quota=10), A)
     slow.check([target])
     proxy.swallow.set()
     started = time.perf_counter()
@@ -428,21 +441,21 @@ def test_without_redis_each_limit_follows_its_policy():
     allow = rule(quota=1, on_failure=FailurePolicy.ALLOW)
     deny = rule(quota=1, on_failure=FailurePolicy.DENY)
     local = rule(quota=2, on_failure=FailurePolicy.LOCAL)
-    assert [limiter.check([Target(allow, "a")]).allowed for _ in range(3)] == [True] * 3
-    refused = limiter.check([Target(deny, "a")])
+    assert [limiter.check([Target(allow, A)]).allowed for _ in range(3)] == [True] * 3
+    refused = limiter.check([Target(deny, A)])
     assert (refused.allowed, refused.unavailable) == (False, True)
-    assert [limiter.check([Target(local, "a")]).allowed for _ in range(3)] == [True, True, False]
+    assert [limiter.check([Target(local, A)]).allowed for _ in range(3)] == [True, True, False]
 
 
 def test_without_redis_the_quota_is_shared_among_processes():
     limiter = away(local_processes=4)
     local = rule(quota=8)
-    assert sum(limiter.check([Target(local, "a")]).allowed for _ in range(9)) == 2
+    assert sum(limiter.check([Target(local, A)]).allowed for _ in range(9)) == 2
 
 
 def test_without_redis_slots_are_still_released():
     limiter = away()
-    target = Target(rule(Algorithm.CONCURRENCY, quota=1), "a")
+    target = Target(rule(Algorithm.CONCURRENCY, quota=1), A)
     held = limiter.check([target]).held
     assert not limiter.check([target]).allowed
     limiter.release(held)
@@ -451,7 +464,7 @@ def test_without_redis_slots_are_still_released():
 
 def test_without_redis_a_charge_is_given_back_where_it_was_taken():
     limiter = away()
-    target = Target(by_status(rule(quota=1)), "a")
+    target = Target(by_status(rule(quota=1)), A)
     decision = limiter.check([target])
     assert not limiter.check([target]).allowed
     assert limiter.refund(decision.charges) == 1
@@ -460,7 +473,7 @@ def test_without_redis_a_charge_is_given_back_where_it_was_taken():
 
 def test_without_redis_a_denial_costs_the_same():
     limiter = away()
-    target = Target(rule(quota=1, window_us=20_000, block_us=10_000_000), "a")
+    target = Target(rule(quota=1, window_us=20_000, block_us=10_000_000), A)
     while limiter.check([target]).allowed:
         pass
     time.sleep(0.05)
@@ -470,13 +483,13 @@ def test_without_redis_a_denial_costs_the_same():
 def test_an_open_breaker_does_not_ask():
     limiter = away(breaker_failures=2, breaker_open_ms=60_000)
     for _ in range(5):
-        limiter.check([Target(rule(), "a")])
+        limiter.check([Target(rule(), A)])
     assert limiter.breaker.failed_total == 2
 
 
 def test_a_mistake_in_a_script_surfaces(limiter):
-    limiter.client.set(limiter.keys.bucket("a"), "x")
-    limiter.client.delete(limiter.keys.bucket("a"))
-    limiter.client.rpush(limiter.keys.bucket("a"), "not a bucket")
+    limiter.client.set(limiter.keys.bucket(A), "x")
+    limiter.client.delete(limiter.keys.bucket(A))
+    limiter.client.rpush(limiter.keys.bucket(A), "not a bucket")
     with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
-        limiter.check([Target(rule(), "a")])
+        limiter.check([Target(rule(), A)])

@@ -190,3 +190,31 @@ def test_a_rule_that_could_never_count_is_refused(changes):
     rate = Rate(Algorithm.FIXED_WINDOW, 1, 1_000_000, 1)
     with pytest.raises(PolicyError):
         Rule(**{"id": 1, "name": "one", "rate": rate, **changes})
+
+
+LEASABLE = Rate(Algorithm.FIXED_WINDOW, 20_000, SECOND_US, 1, cost=5)
+
+
+@pytest.mark.parametrize(
+    ("lease", "changes", "counts", "said"),
+    [
+        (4, {}, Counts.EVERY, "4 units at a time: take at least 5, .* at most 10,000"),
+        (10_001, {}, Counts.EVERY, "10,001 units at a time"),
+        (31, {"quota": 30}, Counts.EVERY, "at most 30"),
+        (-1, {}, Counts.EVERY, "-1 units"),
+        (50, {"algorithm": Algorithm.TOKEN_BUCKET, "burst": 50}, Counts.EVERY, "fixed window only"),
+        (50, {"charge_denied": True}, Counts.EVERY, "counted denials"),
+        (50, {"block_us": 1}, Counts.EVERY, "nor a block"),
+        (50, {}, Counts.STATUS, "nor counting by response"),
+    ],
+)
+def test_a_lease_that_could_not_be_kept_to_is_refused(lease, changes, counts, said):
+    rate = replace(LEASABLE, **changes)
+    with pytest.raises(PolicyError, match=said):
+        Rule(1, "one", rate, counts=counts, statuses=((401, 401),), lease=lease)
+    assert Rule(1, "one", rate, counts=counts, statuses=((401, 401),)).lease == 0
+
+
+@pytest.mark.parametrize("lease", [5, 10_000])
+def test_a_lease_of_a_fixed_window_is_one_request_to_ten_thousand_units(lease):
+    assert Rule(1, "one", LEASABLE, lease=lease).lease == lease

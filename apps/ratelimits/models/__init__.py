@@ -1,0 +1,7 @@
+"""What staff edit, and the version that tells processes of it."""
+
+from .limit import RateLimit, WindowUnit
+from .override import Override
+from .published import RulesetVersion
+
+__all__ = ["Override", "RateLimit", "RulesetVersion", "WindowUnit"]

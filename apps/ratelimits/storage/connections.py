@@ -1,0 +1,141 @@
+"""The sync path to Redis: kept connections, each used for one command at a time.
+
+redis-py's pool and client spend more on a command than the trip to a near server takes. Its
+``Connection`` does what is hard (TLS, passwords, Sentinel, the handshake) and is kept as it is.
+
+The free list is one per process, not one per thread: under ASGI and gevent a thread's own state
+is new at each request. What was opened last is used first, so that a busy site uses few.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import time
+import weakref
+from typing import Any
+
+import redis
+
+IDLE_S = 1.0
+"""After so long the server may have closed a connection: it is looked at before it is used."""
+
+
+class Connections:
+    """A bounded last-in-first-out list of the connections that ``pool`` would make."""
+
+    def __init__(self, pool: redis.ConnectionPool, most: int, timeout_s: float) -> None:
+        self._pool = pool
+        self._most = most
+        self._timeout_s = timeout_s
+        self._begin()
+        _living.add(self)
+
+    def _begin(self) -> None:
+        """Also in a forked child: a connection of its parent's is not its own."""
+        self._free: list[tuple[Any, float]] = []
+        self._open = 0
+        self._waiting = 0
+        self._failed_s = 0.0
+        self._changed = threading.Condition()
+
+    def ask(self, command: bytes) -> Any:
+        """The reply to one packed command; error replies are raised as redis-py does.
+
+        Never sent twice. Where it fails or is broken off, its connection is closed: what is
+        still to come on it would answer somebody else.
+        """
+        try:
+            connection, used_s = self._free.pop()
+        except IndexError:
+            connection, used_s = self._another()
+        try:
+            if time.monotonic() - used_s > IDLE_S or used_s < self._failed_s:
+                _renew(connection)
+            connection.send_packed_command((command,), check_health=False)
+            reply = connection.read_response()
+        except BaseException as error:
+            if isinstance(error, redis.ResponseError) and connection.is_connected:
+                self._give_back(connection)
+            else:
+                # The others may have gone with it, as when the server was restarted.
+                self._failed_s = time.monotonic()
+                self._lose(connection)
+            raise
+        self._give_back(connection)
+        return reply
+
+    def _another(self) -> tuple[Any, float]:
+        """A new connection, or one that comes free in time where there are as many as may be."""
+        deadline_s = time.monotonic() + self._timeout_s
+        with self._changed:
+            self._waiting += 1
+            try:
+                while True:
+                    try:
+                        return self._free.pop()
+                    except IndexError:
+                        pass
+                    if self._open < self._most:
+                        # Connected by its first use, which closes it where that fails.
+                        made = self._pool.connection_class(**self._pool.connection_kwargs)
+                        self._open += 1
+                        return made, -math.inf
+                    left_s = deadline_s - time.monotonic()
+                    if left_s <= 0:
+                        raise redis.exceptions.MaxConnectionsError(
+                            f"all {self._most} connections were in use for {self._timeout_s} s"
+                        )
+                    self._changed.wait(left_s)
+            finally:
+                self._waiting -= 1
+
+    def _give_back(self, connection: Any) -> None:
+        self._free.append((connection, time.monotonic()))
+        if self._waiting:
+            with self._changed:
+                self._changed.notify()
+
+    def _lose(self, connection: Any) -> None:
+        connection.disconnect()
+        with self._changed:
+            self._open -= 1
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Close those that are free; those in use are closed by nobody but their user."""
+        while self._free:
+            self._lose(self._free.pop()[0])
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def _renew(connection: Any) -> None:
+    """Connect, or connect again where the server has closed the connection meanwhile.
+
+    Nothing has been sent on it yet, so that this asks nobody twice. A byte that waits there
+    unasked for belongs to no command of ours: such a connection is not used either.
+    """
+    if connection.is_connected:
+        try:
+            stale = connection.can_read(0)
+        except redis.ConnectionError:
+            stale = True
+        if not stale:
+            return
+        connection.disconnect()
+    connection.connect()
+
+
+_living: weakref.WeakSet[Connections] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for connections in list(_living):
+        connections._begin()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
