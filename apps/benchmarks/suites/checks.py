@@ -42,7 +42,7 @@ def one_identity(run: Run, stack: ExitStack, algorithm: Algorithm, lease: int = 
 def two_identities(run: Run, stack: ExitStack, algorithm: Algorithm) -> Maker:
     def make(quotas: Sequence[int]) -> ours.Check:
         rules = ours.rules(algorithm, quotas)
-        return ours.on_two_identities(stack.enter_context(ours.limiter(run)), run, rules)
+        return ours.on_two_identities(stack.enter_context(ours.limiter(run)), rules)
 
     return make
 
@@ -109,9 +109,11 @@ def fixed_window(run: Run) -> Samples:
     parameters={"limits": 10, "identities": 2, "algorithm": "token_bucket"},
     targets=(
         Target("10 limits over 2 identities", FLOOR, Sense.AT_MOST, 1.1),
-        Target("10 limits, as fast as 10 checks of `limits`", peers.LIMITS, Sense.AT_LEAST, 10),
-        Target("10 limits, as fast as the fastest peer", FASTEST_PEER, Sense.AT_LEAST, 7),
-        Target("10 limits, as fast as 10 checks of throttled-py", peers.THROTTLED, Sense.AT_LEAST),
+        Target("10 limits, as 10 checks of `limits`", peers.LIMITS, Sense.AT_LEAST, 10),
+        Target(
+            "10 limits, as fast as 10 checks of the fastest peer", FASTEST_PEER, Sense.AT_LEAST, 7
+        ),
+        Target("10 limits, as one pipeline of a peer", peers.SMART_BATCH, Sense.AT_LEAST),
     ),
     peers=peers.NAMES,
 )
@@ -119,6 +121,7 @@ def ten_limits(run: Run) -> Samples:
     with ExitStack() as stack, peers.settings_of_peers(run.server.url):
         makers = {OURS: two_identities(run, stack, Algorithm.TOKEN_BUCKET)}
         makers |= peers.makers(run.server.url)
+        makers[peers.SMART_BATCH] = peers.smart_batch
         return race(run, makers, limits=10, beside=[floor(run, stack)])
 
 

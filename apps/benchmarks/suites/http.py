@@ -169,7 +169,7 @@ def publish(run: Run) -> None:
             [(path, quota) for path, both in _LIMITS.items() for quota in both], 1
         )
     ]
-    RulesetStore(run.client, Keys(ours.KEY_PREFIX)).publish(Ruleset(1, tuple(rules)))
+    RulesetStore(run.client, Keys(ours.config(run).key_prefix)).publish(Ruleset(1, tuple(rules)))
 
 
 _LIMITS = {"/": choice.PLENTY, "/denied": choice.FEW}
@@ -211,7 +211,7 @@ def _environment(run: Run, made: Choice) -> dict[str, str]:
         "IOTA_DEMO": "1",
         "SECRET_KEY": secrets.token_urlsafe(50),
         "IOTA_IDENTITY_KEY": secrets.token_hex(32),
-        "IOTA_KEY_PREFIX": ours.KEY_PREFIX,
+        "IOTA_KEY_PREFIX": ours.config(run).key_prefix,
         "IOTA_REDIS_TIMEOUT_MS": str(ours.TIMEOUT_MS),
         "REDIS_URL": run.server.url,
     }

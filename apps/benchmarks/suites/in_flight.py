@@ -8,10 +8,8 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
-from apps.ratelimits.policy.identity import digest
 from apps.ratelimits.policy.rules import Algorithm
 from apps.ratelimits.storage.connection import make_async_client
-from apps.ratelimits.storage.limiter import Target as Asked
 
 from .. import rounds
 from ..records import Direction
@@ -46,14 +44,13 @@ def in_flight(run: Run) -> Samples:
         client = make_async_client(
             run.server.url, timeout_ms=ours.TIMEOUT_MS, max_connections=IN_FLIGHT
         )
-        key = ours.config(run).identity_key
 
         def asking(quota: int) -> Ask:
-            (rule,) = ours.rules(Algorithm.TOKEN_BUCKET, [quota])
+            limits = limiter.limits(ours.rules(Algorithm.TOKEN_BUCKET, [quota]), [0])
 
             async def ask(identity: str) -> bool:
-                who = digest(key, "name", identity)
-                return (await limiter.acheck([Asked(rule, who)])).allowed
+                who = limiter.digests.of(("name", identity))
+                return (await limiter.acheck_limits(limits, (who,))).allowed
 
             return ask
 

@@ -10,14 +10,12 @@ from typing import Any
 import redis
 from django.conf import settings
 
-from apps.ratelimits.policy.identity import digest
 from apps.ratelimits.policy.rules import Algorithm, Rate, Rule
 from apps.ratelimits.storage.connection import make_client
-from apps.ratelimits.storage.limiter import DEFAULT_RULE, Config, RateLimiter, Target
+from apps.ratelimits.storage.limiter import DEFAULT_RULE, Config, RateLimiter
 
 from ..registry import Run
 
-KEY_PREFIX = "benchmark:"
 TIMEOUT_MS = 1_000
 MAX_CONNECTIONS = 64
 DAY_US = 86_400_000_000
@@ -43,7 +41,6 @@ def config(run: Run) -> Config:
     made: Config = replace(
         found,
         redis_url=run.server.url,
-        key_prefix=KEY_PREFIX,
         redis_timeout_ms=TIMEOUT_MS,
         redis_max_connections=MAX_CONNECTIONS,
     )
@@ -84,18 +81,14 @@ def on_one_identity(made: RateLimiter) -> Check:
     return lambda identity: ask(identity).allowed
 
 
-def on_two_identities(made: RateLimiter, run: Run, rules: Sequence[Rule]) -> Check:
-    """Half of the rules count an address and half a user, as a request's limits do."""
-    key = config(run).identity_key
+def on_two_identities(made: RateLimiter, rules: Sequence[Rule]) -> Check:
+    """Half of the rules count an address and half a user: the engine asks so for a request."""
     half = len(rules) // 2
-    by_address, by_user = rules[:half], rules[half:]
-    ask = made.check
+    limits = made.limits(rules, [0] * half + [1] * (len(rules) - half))
+    digest_of, ask = made.digests.of, made.check_limits
 
     def check(identity: str) -> bool:
-        address = digest(key, "address", identity)
-        user = digest(key, "user", identity)
-        targets = [Target(rule, address) for rule in by_address]
-        targets += [Target(rule, user) for rule in by_user]
-        return ask(targets).allowed
+        whom = digest_of(("address", identity)), digest_of(("user", identity))
+        return ask(limits, whom).allowed
 
     return check

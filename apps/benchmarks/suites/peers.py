@@ -1,8 +1,8 @@
 """The peers, used as their documentation says, at the settings that suit them best.
 
 Each is imported only when it is asked for: the site itself needs none of them. All count with a
-fixed window, which every one of them does fastest; several limits are as many checks, but where a
-peer offers to do them in one call (django-smart-ratelimit).
+fixed window, which every one of them does fastest; several limits are as many checks. The one that
+offers to send them in one pipeline takes part with that too (SMART_BATCH).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ LIMITS = "limits"
 LIMITS_VALKEY = "limits, valkey-py"
 THROTTLED = "throttled-py"
 SMART = "django-smart-ratelimit"
+SMART_BATCH = "django-smart-ratelimit, batch"
 DJANGO_RATELIMIT = "django-ratelimit"
 DRF = "DRF"
 NAMES = (LIMITS, LIMITS_VALKEY, THROTTLED, SMART, DJANGO_RATELIMIT, DRF)
@@ -138,18 +139,32 @@ def _throttled(url: str, quotas: Sequence[int]) -> Check:
 
 
 def _smart(url: str, quotas: Sequence[int]) -> Check:
-    """Without its circuit breaker, which costs it a lock; several limits in one pipeline."""
+    """Without its circuit breaker, which costs it a lock."""
     from django_smart_ratelimit.backends.redis_backend import RedisBackend
 
     backend = RedisBackend(enable_circuit_breaker=False)
-    if len(quotas) == 1:
-        (quota,) = quotas
-        return lambda identity: bool(backend.check_rate_limit(identity, quota, DAY_S)[0])
+
+    def one(number: int, quota: int) -> Check:
+        return lambda identity: bool(
+            backend.check_rate_limit(f"{number}:{identity}", quota, DAY_S)[0]
+        )
+
+    return all_of([one(number, quota) for number, quota in enumerate(quotas)])
+
+
+def smart_batch(quotas: Sequence[int]) -> Check:
+    """Its several limits in one pipeline: one trip, and each is charged whatever the others say."""
+    try:
+        from django_smart_ratelimit.backends.redis_backend import RedisBackend
+    except ImportError as error:
+        raise NotInstalled(f"not installed ({error}); see requirements-dev.txt") from error
+
+    backend = RedisBackend(enable_circuit_breaker=False)
     numbered = list(enumerate(quotas))
 
     def check(identity: str) -> bool:
         asked = [
-            {"key": f"{number}:{identity}", "limit": quota, "period": DAY_S}
+            {"key": f"batch:{number}:{identity}", "limit": quota, "period": DAY_S}
             for number, quota in numbered
         ]
         return all(allowed for allowed, _ in backend.check_batch(asked))

@@ -64,17 +64,7 @@ class Decision:
     for them: most requests are answered by ``allowed`` alone.
     """
 
-    __slots__ = (
-        "_later_us",
-        "_limits",
-        "_reply",
-        "_verdicts",
-        "allowed",
-        "blocked",
-        "charges",
-        "held",
-        "unavailable",
-    )
+    __slots__ = ("_said", "_verdicts", "allowed", "blocked", "charges", "held", "unavailable")
 
     def __init__(
         self,
@@ -92,18 +82,19 @@ class Decision:
         self.unavailable = unavailable
         self.blocked = blocked
         self._verdicts: tuple[Verdict, ...] | None = verdicts
-        self._limits: Limits | None = None
-        self._reply: Any = None
-        self._later_us = 0
+        self._said: tuple[Limits, Any, int] | None = None
 
     @classmethod
-    def from_reply(cls, limits: Limits, reply: Any, *, later_us: int = 0) -> Decision:
+    def from_reply(
+        cls, allowed: bool, limits: Limits, reply: Any, *, later_us: int = 0
+    ) -> Decision:
         """What a storage's reply says of ``limits``; ``later_us`` after it was given."""
-        decision = cls(not isinstance(reply, list) or reply[0] != 0)
+        decision = cls.__new__(cls)
+        decision.allowed = allowed
+        decision.held = decision.charges = ()
+        decision.unavailable = decision.blocked = False
         decision._verdicts = None
-        decision._limits = limits
-        decision._reply = reply
-        decision._later_us = later_us
+        decision._said = (limits, reply, later_us)
         return decision
 
     @property
@@ -113,12 +104,12 @@ class Decision:
         return self._verdicts
 
     def _read(self) -> Iterator[Verdict]:
-        assert self._limits is not None
-        _, now_us, *numbers = self._limits.read(self._reply)
-        now_us += self._later_us
-        for at, rule in zip(range(0, len(numbers), 4), self._limits.rules, strict=True):
+        assert self._said is not None
+        limits, reply, later_us = self._said
+        _, now_us, *numbers = limits.read(reply)
+        for at, rule in zip(range(0, len(numbers), 4), limits.rules, strict=True):
             ok, a, b, c = numbers[at : at + 4]
-            yield Verdict(rule, ok == 1, standing(rule.rate, ok, a, b, c, now_us))
+            yield Verdict(rule, ok == 1, standing(rule.rate, ok, a, b, c, now_us + later_us))
 
     @property
     def saying(self) -> Verdict | None:

@@ -74,7 +74,8 @@ class Breaker:
     """Stops asking a server that fails, and lets one call through now and then to see.
 
     Closed until ``failures`` calls in a row fail; then open for ``open_s``; then one caller
-    probes while the others are still refused.
+    probes while the others are still refused. While ``in_a_row`` is 0 neither ``before_call`` nor
+    ``succeeded`` need be called.
     """
 
     def __init__(
@@ -84,13 +85,13 @@ class Breaker:
         self._open_s = open_s
         self._clock = clock
         self._lock = threading.Lock()
-        self._in_a_row = 0
+        self.in_a_row = 0
         self._open_until = 0.0
         self.failed_total = 0
 
     def before_call(self) -> None:
         """Raises BreakerOpen where the server is not to be asked."""
-        if self._in_a_row < self._failures:
+        if self.in_a_row < self._failures:
             return
         with self._lock:
             now = self._clock()
@@ -99,13 +100,13 @@ class Breaker:
             self._open_until = now + self._open_s
 
     def succeeded(self) -> None:
-        if self._in_a_row:
+        if self.in_a_row:
             with self._lock:
-                self._in_a_row = 0
+                self.in_a_row = 0
 
     def failed(self) -> None:
         with self._lock:
             self.failed_total += 1
-            self._in_a_row += 1
-            if self._in_a_row >= self._failures:
+            self.in_a_row += 1
+            if self.in_a_row >= self._failures:
                 self._open_until = self._clock() + self._open_s

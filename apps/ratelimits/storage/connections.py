@@ -22,6 +22,10 @@ IDLE_S = 1.0
 """After so long the server may have closed a connection: it is looked at before it is used."""
 
 
+_MOVED = TimeoutError, redis.TimeoutError, redis.exceptions.ReadOnlyError
+"""Nobody there, or a replica by now: whoever connects anew may be led to the new primary."""
+
+
 class Connections:
     """A bounded last-in-first-out list of the connections that ``pool`` would make."""
 
@@ -35,35 +39,46 @@ class Connections:
     def _begin(self) -> None:
         """Also in a forked child: a connection of its parent's is not its own."""
         self._free: list[tuple[Any, float]] = []
+        self._kept: list[tuple[Any, float]] = []
         self._open = 0
         self._waiting = 0
-        self._failed_s = 0.0
+        self._failed_s = self._stale_s = 0.0
         self._changed = threading.Condition()
 
     def ask(self, command: bytes) -> Any:
-        """The reply to one packed command; error replies are raised as redis-py does.
+        """The reply to one packed command. Raises redis.RedisError (an error reply too) or OSError.
 
         Never sent twice. Where it fails or is broken off, its connection is closed: what is
         still to come on it would answer somebody else.
         """
+        now_s = time.monotonic()
         try:
             connection, used_s = self._free.pop()
         except IndexError:
             connection, used_s = self._another()
         try:
-            if time.monotonic() - used_s > IDLE_S or used_s < self._failed_s:
-                _renew(connection)
-            connection.send_packed_command((command,), check_health=False)
-            reply = connection.read_response()
+            if now_s - used_s > IDLE_S or used_s < self._failed_s:
+                self._renew(connection, used_s)
+            # Connection's own methods around these two take as long again as both of them.
+            connection._sock.sendall(command)
+            reply = connection._parser.read_response()
+            if isinstance(reply, redis.RedisError):
+                raise reply
         except BaseException as error:
-            if isinstance(error, redis.ResponseError) and connection.is_connected:
+            answered = isinstance(error, redis.ResponseError) and not isinstance(error, _MOVED)
+            if answered and connection.is_connected:
                 self._give_back(connection)
             else:
-                # The others may have gone with it, as when the server was restarted.
-                self._failed_s = time.monotonic()
                 self._lose(connection)
+                if isinstance(error, Exception):
+                    # The others may have gone with it, as when the server was restarted.
+                    self._failed_s = time.monotonic()
+                if isinstance(error, _MOVED):
+                    self._stale_s = now_s
             raise
-        self._give_back(connection)
+        self._free.append((connection, now_s))
+        if self._waiting:
+            self._tell()
         return reply
 
     def _another(self) -> tuple[Any, float]:
@@ -72,30 +87,65 @@ class Connections:
         with self._changed:
             self._waiting += 1
             try:
-                while True:
-                    try:
-                        return self._free.pop()
-                    except IndexError:
-                        pass
-                    if self._open < self._most:
-                        # Connected by its first use, which closes it where that fails.
-                        made = self._pool.connection_class(**self._pool.connection_kwargs)
-                        self._open += 1
-                        return made, -math.inf
+                found = self._free_or_new()
+                while found is None:
                     left_s = deadline_s - time.monotonic()
                     if left_s <= 0:
                         raise redis.exceptions.MaxConnectionsError(
                             f"all {self._most} connections were in use for {self._timeout_s} s"
                         )
                     self._changed.wait(left_s)
+                    found = self._kept.pop() if self._kept else self._free_or_new()
+                return found
             finally:
                 self._waiting -= 1
+                if len(self._kept) > self._waiting:
+                    self._free.append(self._kept.pop())
+                elif self._kept:
+                    self._changed.notify()
+
+    def _free_or_new(self) -> tuple[Any, float] | None:
+        try:
+            return self._free.pop()
+        except IndexError:
+            pass
+        if self._open >= self._most:
+            return None
+        # Connected by its first use, which closes it where that fails.
+        made = self._pool.connection_class(**self._pool.connection_kwargs)
+        self._open += 1
+        return made, -math.inf
+
+    def _renew(self, connection: Any, used_s: float) -> None:
+        """Connect, or connect again where the server has closed the connection meanwhile.
+
+        Nothing has been sent on it yet, so that this asks nobody twice. A byte that waits there
+        unasked for belongs to no command of ours: such a connection is not used either. Nor one
+        as old as one whose server has moved: that cannot be seen.
+        """
+        if connection.is_connected:
+            stale = used_s < self._stale_s
+            if not stale:
+                try:
+                    stale = connection.can_read(0)
+                except redis.ConnectionError:
+                    stale = True
+            if not stale:
+                return
+            connection.disconnect()
+        connection.connect()
 
     def _give_back(self, connection: Any) -> None:
         self._free.append((connection, time.monotonic()))
         if self._waiting:
-            with self._changed:
-                self._changed.notify()
+            self._tell()
+
+    def _tell(self) -> None:
+        """Keep what came free for one who waits: who asks all the time would take it each time."""
+        with self._changed:
+            if self._free and len(self._kept) < self._waiting:
+                self._kept.append(self._free.pop())
+            self._changed.notify()
 
     def _lose(self, connection: Any) -> None:
         connection.disconnect()
@@ -105,28 +155,15 @@ class Connections:
 
     def close(self) -> None:
         """Close those that are free; those in use are closed by nobody but their user."""
-        while self._free:
-            self._lose(self._free.pop()[0])
+        while True:
+            try:
+                connection, _ = self._free.pop()
+            except IndexError:
+                return
+            self._lose(connection)
 
     def __del__(self) -> None:
         self.close()
-
-
-def _renew(connection: Any) -> None:
-    """Connect, or connect again where the server has closed the connection meanwhile.
-
-    Nothing has been sent on it yet, so that this asks nobody twice. A byte that waits there
-    unasked for belongs to no command of ours: such a connection is not used either.
-    """
-    if connection.is_connected:
-        try:
-            stale = connection.can_read(0)
-        except redis.ConnectionError:
-            stale = True
-        if not stale:
-            return
-        connection.disconnect()
-    connection.connect()
 
 
 _living: weakref.WeakSet[Connections] = weakref.WeakSet()

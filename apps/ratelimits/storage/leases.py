@@ -4,14 +4,18 @@ For fixed windows only. A block is charged in Redis when it is taken and ends wi
 that all processes together never admit more than the quota; what a process does not use of it is
 lost, so that they may admit less. Blocks follow the demand: they start at one request, grow while
 they are used up at once and shrink when they are not, and never take more than a share of what
-is left, so that near its end a quota is counted singly.
+is left, so that near its end a quota is counted singly. However many threads or tasks ask at the
+same time, one of them asks for a block and the others for their own request.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-from collections.abc import Callable, Collection
+import weakref
+from collections.abc import Callable, Collection, Sequence
+from typing import NamedTuple
 
 from ..policy.decision import Decision
 from .packing import PackedLimits
@@ -21,19 +25,35 @@ FAST_S = 0.05
 """A block that is used up sooner was too small: the next is twice as large."""
 SLOW_S = 0.5
 """One that lasts longer was too large: the next is half as large."""
+LOST_S = 1.0
+"""A block that was asked for and has not come by then does not come: another may be asked for."""
 
 Whom = tuple[bytes, tuple[str, ...]]
 """The packed limits and the digests: a limit that an edit of others left alone keeps its lease."""
 
 
-class _Lease:
-    __slots__ = ("asked_s", "ends_s", "reply", "size", "uses")
+class _Taken(NamedTuple):
+    """What Redis said last, when it was asked, and until when what it gave may be used."""
 
-    def __init__(self) -> None:
-        self.size = 1
-        self.asked_s = 0.0
-        self.ends_s = 0.0
-        self.reply: list[int] = []
+    reply: list[int]
+    asked_s: float
+    ends_s: float
+
+    @property
+    def starts(self) -> Sequence[int]:
+        """Of each limit's window."""
+        return self.reply[3::4]
+
+
+class _Lease:
+    """Of one window of each of its limits."""
+
+    __slots__ = ("asking_until_s", "size", "taken", "uses")
+
+    def __init__(self, taken: _Taken, before: _Lease | None) -> None:
+        self.taken = taken
+        self.size = before.size if before else 1
+        self.asking_until_s = before.asking_until_s if before else 0.0
         # One pop is one use: no two threads get the same.
         self.uses: list[int] = []
 
@@ -43,8 +63,16 @@ class Leases:
 
     def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._clock_s = clock_s
+        self._begin()
+        _living.add(self)
+
+    def _begin(self) -> None:
+        """Also in a forked child: its parent serves what it has taken, and nobody else."""
         self._lock = threading.Lock()
         self._held: dict[Whom, _Lease] = {}
+
+    def __len__(self) -> int:
+        return len(self._held)
 
     def serve(self, packed: PackedLimits, digests: tuple[str, ...]) -> Decision | None:
         """An allowed request, or None where nothing is left and Redis is to be asked."""
@@ -52,23 +80,33 @@ class Leases:
         if lease is None:
             return None
         now_s = self._clock_s()
-        if now_s >= lease.ends_s:
+        reply, asked_s, ends_s = lease.taken
+        if now_s >= ends_s:
             return None
         try:
             left = lease.uses.pop()
         except IndexError:
             return None
-        return _decision(packed, lease.reply, left, int((now_s - lease.asked_s) * 1_000_000))
+        later_us = int((now_s - asked_s) * 1_000_000)
+        return Decision.from_reply(True, packed, (reply, left), later_us=later_us)
 
     def next_size(self, packed: PackedLimits, digests: tuple[str, ...]) -> int:
         """For how many requests to ask, at most."""
         lease = self._held.get((packed.key, digests))
         if lease is None:
             return 1
-        lasted_s = self._clock_s() - lease.asked_s
-        if lasted_s < FAST_S:
-            return min(lease.size * 2, packed.most_leased)
-        return max(1, lease.size // 2) if lasted_s > SLOW_S else lease.size
+        with self._lock:
+            now_s = self._clock_s()
+            if now_s < lease.asking_until_s:
+                return 1
+            lasted_s = now_s - lease.taken.asked_s
+            if lasted_s < FAST_S:
+                lease.size *= 2
+            elif lasted_s > SLOW_S:
+                lease.size = max(1, lease.size // 2)
+            lease.size = min(lease.size, packed.most_leased)
+            lease.asking_until_s = now_s + LOST_S
+            return lease.size
 
     def keep(
         self,
@@ -83,23 +121,36 @@ class Leases:
         ``asked_s``: when the request for it was sent. The block's end is counted from there, so
         that none is used after its window.
         """
-        starts, taken = reply[3::4], reply[5]
-        uses = taken // packed.rules[0].rate.cost - 1
+        uses = reply[5] // packed.rules[0].rate.cost - 1
         ends_us = min(
-            start + rule.rate.window_us for rule, start in zip(packed.rules, starts, strict=True)
+            start + rule.rate.window_us
+            for rule, start in zip(packed.rules, reply[3::4], strict=True)
         )
-        whom = packed.key, digests
+        taken = _Taken(reply, asked_s, asked_s + (ends_us - reply[1]) / 1_000_000)
         with self._lock:
-            lease = self._held.get(whom)
-            if lease is None or lease.reply[3::4] != starts:
-                while len(self._held) >= MOST_LEASES:
-                    del self._held[next(iter(self._held))]
-                lease = self._held[whom] = _Lease()
-            lease.size, lease.asked_s, lease.reply = size, asked_s, reply
-            lease.ends_s = asked_s + (ends_us - reply[1]) / 1_000_000
-            # Added: another thread may have taken a block at the same time.
-            lease.uses.extend(range(uses))
-        return _decision(packed, reply, uses, 0)
+            self._add((packed.key, digests), taken, size, uses)
+        return Decision.from_reply(True, packed, (reply, uses))
+
+    def _add(self, whom: Whom, taken: _Taken, size: int, uses: int) -> None:
+        lease = self._held.get(whom)
+        if lease is None or lease.taken.starts != taken.starts:
+            if (
+                lease is not None
+                and taken.asked_s < lease.taken.asked_s
+                and taken.reply[1] < lease.taken.reply[1]
+            ):
+                return  # Overtaken by the first reply of a later window: its own is over.
+            # Put last: who is forgotten first has been here for longest.
+            self._held.pop(whom, None)
+            while len(self._held) >= MOST_LEASES:
+                del self._held[next(iter(self._held))]
+            lease = self._held[whom] = _Lease(taken, lease)
+        if size >= lease.size:
+            lease.asking_until_s = 0.0
+        if taken.reply[1] >= lease.taken.reply[1]:
+            lease.taken = taken
+        # Added: another thread may have taken a block at the same time.
+        lease.uses.extend(range(uses))
 
     def forget(self, digests: Collection[str] | None) -> None:
         """Identities were reset, or all: what was charged for these blocks is free again."""
@@ -109,9 +160,13 @@ class Leases:
                     del self._held[whom]
 
 
-def _decision(packed: PackedLimits, reply: list[int], left: int, later_us: int) -> Decision:
-    """As if each request had been counted by itself: what is left of the block is not used yet."""
-    counted = reply.copy()
-    for i, rule in enumerate(packed.rules):
-        counted[4 + i * 4] -= left * rule.rate.cost
-    return Decision.from_reply(packed, counted, later_us=later_us)
+_living: weakref.WeakSet[Leases] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for leases in list(_living):
+        leases._begin()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

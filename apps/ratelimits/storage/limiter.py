@@ -12,7 +12,7 @@ import asyncio
 import os
 import time
 import weakref
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import redis
@@ -68,6 +68,11 @@ class Target(NamedTuple):
 
     rule: Rule
     digest: str
+
+
+_Asked = tuple[bytes, float, int, bool, int, str]
+"""A check on its way: its command, when it was sent, how often identities had been forgotten by
+then, whether it charges, the lease that it takes, and its member in sets of slots."""
 
 
 class RateLimiter:
@@ -132,23 +137,27 @@ class RateLimiter:
         enforcing limits are charged, or none."""
         if charge and (known := self._known(limits, whom)) is not None:
             return known
-        asked = _Asked(self, limits, whom, charge)
+        asked = self._asked(limits, whom, charge)
         try:
-            reply = self._ask(asked.command, asked.with_source)
+            reply = self._ask(asked[0], "check")
         except Unavailable:
             return self._without_redis(limits, whom, charge)
-        return asked.answered(reply)
+        if reply.__class__ is bytes:
+            return Decision.from_reply(True, limits, reply)
+        return self._answered(limits, whom, asked, reply)
 
     async def acheck_limits(self, limits: PackedLimits, whom: tuple[str, ...]) -> Decision:
         """``check_limits`` on the running event loop."""
         if (known := self._known(limits, whom)) is not None:
             return known
-        asked = _Asked(self, limits, whom, True)
+        asked = self._asked(limits, whom, True)
         try:
-            reply = await self._ask_async(asked.command, asked.with_source)
+            reply = await self._ask_async(asked[0], "check")
         except Unavailable:
             return self._without_redis(limits, whom, True)
-        return asked.answered(reply)
+        if reply.__class__ is bytes:
+            return Decision.from_reply(True, limits, reply)
+        return self._answered(limits, whom, asked, reply)
 
     def check(self, targets: Sequence[Target], *, charge: bool = True) -> Decision:
         """``check_limits``, for limits that are named with whom they count."""
@@ -165,9 +174,10 @@ class RateLimiter:
     def traced_check(self, targets: Sequence[Target]) -> tuple[list[int], Decision]:
         """``check`` with the script's raw reply, for replay against the oracle: always asked, in
         one call, whatever this process remembers."""
-        asked = _Asked(self, *self._pack(targets), True)
-        reply = self._ask(asked.command, asked.with_source)
-        return list(asked.packed.read(reply)), asked.answered(reply)
+        limits, whom = self._pack(targets)
+        asked = self._asked(limits, whom, True)
+        reply = self._ask(asked[0], "check")
+        return list(limits.read(reply)), self._answered(limits, whom, asked, reply)
 
     def reset(self, digests: Sequence[str], rules: Sequence[Rule] = ()) -> int:
         """Forget all that is counted of identities; their logs and slots too, for ``rules``.
@@ -201,7 +211,7 @@ class RateLimiter:
         those that have expired. Raises Unavailable: nobody may assume that they were."""
         in_redis = self._charged_in_redis(charges)
         given = len(charges) - len(in_redis)
-        return given + (self._ask(*self._refund_commands(in_redis)) if in_redis else 0)
+        return given + (self._ask(self._refund_command(in_redis), "refund") if in_redis else 0)
 
     async def arefund(self, charges: Sequence[Charge]) -> int:
         """``refund`` on the running event loop."""
@@ -209,7 +219,7 @@ class RateLimiter:
         given = len(charges) - len(in_redis)
         if not in_redis:
             return given
-        return given + int(await self._ask_async(*self._refund_commands(in_redis)))
+        return given + int(await self._ask_async(self._refund_command(in_redis), "refund"))
 
     def acquire(self, target: Target) -> Decision:
         """Take a slot of a concurrency limit; the decision's ``held`` is what to release."""
@@ -255,6 +265,55 @@ class RateLimiter:
             return served
         return self.denials.recall((packed, whom)) if packed.remembered else None
 
+    def _asked(self, limits: PackedLimits, whom: tuple[str, ...], charge: bool) -> _Asked:
+        """What is to be sent."""
+        if limits.plain and charge:
+            return limits.quick(whom), time.monotonic(), self.forgotten, True, 0, ""
+        lease = self.leases.next_size(limits, whom) if limits.leased and charge else 0
+        member = _member() if limits.slots else ""
+        command = limits.check(whom, charge=charge, lease=lease, share=self._share, member=member)
+        return command, time.monotonic(), self.forgotten, charge, lease, member
+
+    def _answered(
+        self, limits: PackedLimits, whom: tuple[str, ...], asked: _Asked, reply: Any
+    ) -> Decision:
+        """What the reply means, and what of it is remembered."""
+        _, asked_s, forgotten, charge, lease, member = asked
+        quick = isinstance(reply, bytes) or isinstance(reply[0], bytes)
+        decision = Decision.from_reply(quick or reply[0] == 1, limits, reply)
+        if quick or not charge:
+            return decision
+        if limits.slots or limits.by_response:
+            if decision.allowed:
+                given_back = self._given_back_later(limits, whom, member, reply)
+                decision.held, decision.charges = given_back
+        elif forgotten == self.forgotten:
+            if not decision.allowed:
+                if limits.remembered:
+                    wait_us = decision.retry_after_us
+                    self.denials.keep((limits, whom), reply, wait_us, asked_s)
+            elif lease:
+                return self.leases.keep(limits, whom, reply, lease, asked_s)
+        return decision
+
+    def _given_back_later(
+        self, limits: PackedLimits, whom: tuple[str, ...], member: str, reply: list[int]
+    ) -> tuple[tuple[Held, ...], tuple[Charge, ...]]:
+        """The slots that an allowed request holds, and its charges that wait for the response."""
+        held, charges, now_us = [], [], reply[1]
+        for at, rule, place in zip(
+            range(2, len(reply), 4), limits.rules, limits.places, strict=True
+        ):
+            ok, a, b, c = reply[at : at + 4]
+            if ok != 1:
+                continue
+            if rule.rate.algorithm is Algorithm.CONCURRENCY:
+                held.append(Held(self.keys.sidecar(rule, whom[place]) or "", member))
+            if rule.counts is not Counts.EVERY:
+                state = algorithms.State(a, b, c, ((now_us, rule.rate.cost),))
+                charges.append(Charge(rule, whom[place], state, now_us))
+        return tuple(held), tuple(charges)
+
     def _charged_in_redis(self, charges: Sequence[Charge]) -> list[Charge]:
         """Those to give back in Redis; those of the fallback are given back on the way."""
         for charge in charges:
@@ -262,12 +321,9 @@ class RateLimiter:
                 self._local.refund(charge)
         return [charge for charge in charges if not charge.degraded]
 
-    def _refund_commands(self, charges: Sequence[Charge]) -> tuple[bytes, Callable[[], bytes]]:
-        script, arguments = scripts.load("refund"), packing.refund(self.keys, charges)
-        return (
-            packing.command("EVALSHA", script.sha, *arguments),
-            lambda: packing.command("EVAL", script.source, *arguments),
-        )
+    def _refund_command(self, charges: Sequence[Charge]) -> bytes:
+        words = packing.refund(self.keys, charges)
+        return packing.command("EVALSHA", scripts.load("refund").sha, *words)
 
     def _held_in_redis(self, held: Sequence[Held]) -> Iterator[tuple[str, str]]:
         """The slots to free in Redis; those of the fallback are freed on the way."""
@@ -277,37 +333,36 @@ class RateLimiter:
             else:
                 self._local.release(slot.member)
 
-    def _ask(self, command: bytes, with_source: Callable[[], bytes] | None = None) -> Any:
-        """The reply. ``with_source`` makes the command for a server that has lost the script."""
-        self.breaker.before_call()
+    def _ask(self, command: bytes, script: str = "") -> Any:
+        """The reply. ``script``: which one the command calls, for a server that has lost it."""
+        breaker = self.breaker
+        if breaker.in_a_row:
+            breaker.before_call()
         try:
             try:
                 reply = self._connections.ask(command)
             except redis.exceptions.NoScriptError:
-                if with_source is None:
-                    raise
-                reply = self._connections.ask(with_source())
+                reply = self._connections.ask(packing.with_source(script, command))
         except (redis.RedisError, OSError) as error:
             raise self._failure(error) from error
-        self.breaker.succeeded()
+        if breaker.in_a_row:
+            breaker.succeeded()
         return reply
 
-    async def _ask_async(
-        self, command: bytes, with_source: Callable[[], bytes] | None = None
-    ) -> Any:
+    async def _ask_async(self, command: bytes, script: str = "") -> Any:
         """``_ask`` on the running event loop."""
-        self.breaker.before_call()
-        pipeline = self._pipeline()
+        breaker, pipeline = self.breaker, self._pipeline()
+        if breaker.in_a_row:
+            breaker.before_call()
         try:
             try:
                 reply = await pipeline.ask(command)
             except redis.exceptions.NoScriptError:
-                if with_source is None:
-                    raise
-                reply = await pipeline.ask(with_source())
+                reply = await pipeline.ask(packing.with_source(script, command))
         except (redis.RedisError, OSError) as error:
             raise self._failure(error) from error
-        self.breaker.succeeded()
+        if breaker.in_a_row:
+            breaker.succeeded()
         return reply
 
     def _failure(self, error: redis.RedisError | OSError) -> Exception:
@@ -349,78 +404,6 @@ class RateLimiter:
         member = _member()
         verdicts, charges = self._local.decide(local, member)
         return decide_all(verdicts, held=(Held("", member),), charges=charges)
-
-
-class _Asked:
-    """One check on its way: what is sent, and what the reply to it means."""
-
-    __slots__ = (
-        "asked_s",
-        "charge",
-        "command",
-        "forgotten",
-        "lease",
-        "limiter",
-        "member",
-        "packed",
-        "whom",
-    )
-
-    def __init__(
-        self, limiter: RateLimiter, packed: PackedLimits, whom: tuple[str, ...], charge: bool
-    ) -> None:
-        self.limiter = limiter
-        self.packed = packed
-        self.whom = whom
-        self.charge = charge
-        self.forgotten = limiter.forgotten
-        self.lease = limiter.leases.next_size(packed, whom) if packed.leased and charge else 0
-        self.member = _member() if packed.slots else ""
-        self.asked_s = time.monotonic()
-        self.command = packed.check(
-            tuple([who.encode() for who in whom]),
-            charge=charge,
-            lease=self.lease,
-            share=limiter._share,
-            member=self.member.encode(),
-        )
-
-    def with_source(self) -> bytes:
-        return self.packed.check_with_source(self.command)
-
-    def answered(self, reply: Any) -> Decision:
-        packed, limiter = self.packed, self.limiter
-        decision = Decision.from_reply(packed, reply)
-        if not self.charge:
-            return decision
-        if packed.slots or packed.by_response:
-            self._note_what_is_given_back(decision, reply)
-        elif limiter.forgotten == self.forgotten:
-            if not decision.allowed:
-                if packed.remembered:
-                    wait_us = decision.retry_after_us
-                    limiter.denials.keep((packed, self.whom), reply, wait_us, self.asked_s)
-            elif self.lease:
-                return limiter.leases.keep(packed, self.whom, reply, self.lease, self.asked_s)
-        return decision
-
-    def _note_what_is_given_back(self, decision: Decision, reply: list[int]) -> None:
-        if not decision.allowed:
-            return
-        held, charges, now_us = [], [], reply[1]
-        for at, rule, place in zip(
-            range(2, len(reply), 4), self.packed.rules, self.packed.places, strict=True
-        ):
-            ok, a, b, c = reply[at : at + 4]
-            who = self.whom[place]
-            if ok != 1:
-                continue
-            if rule.rate.algorithm is Algorithm.CONCURRENCY:
-                held.append(Held(self.limiter.keys.sidecar(rule, who) or "", self.member))
-            if rule.counts is not Counts.EVERY:
-                state = algorithms.State(a, b, c, ((now_us, rule.rate.cost),))
-                charges.append(Charge(rule, who, state, now_us))
-        decision.held, decision.charges = tuple(held), tuple(charges)
 
 
 def _member() -> str:

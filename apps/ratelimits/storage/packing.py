@@ -30,11 +30,13 @@ PLAIN_ALGORITHMS = {Algorithm.TOKEN_BUCKET, Algorithm.FIXED_WINDOW, Algorithm.SL
 # For so many windows a record of a window that began at a goes on to matter.
 _LASTS = {Algorithm.TOKEN_BUCKET: 0, Algorithm.FIXED_WINDOW: 1, Algorithm.SLIDING_WINDOW: 2}
 
-# Of a record's first byte modulo 4: tag, ends, n1, n2. Of odd widths, as bytes.
-_FORMS = tuple(struct.Struct(form) for form in ("<HIB", "<H5sH", "<2xI5s5s5s", "<2xI7s7s5s"))
+# Of a record's first byte modulo 4: tag, ends, n1, n2. What has an odd width, as bytes.
+_FORMS = tuple(struct.Struct(form) for form in ("<HIB", "<H3sH", "<H5sH", "<2xI7s7s5s"))
+_IN_SECONDS = 1
 _LIMIT = struct.Struct("<BBBBIH")
 _CHARGE = struct.Struct("<BBBxIH8d")
 _ANYBODY = "\0" * DIGEST_CHARS
+_NO_MEMBER = b"?" * MEMBER_BYTES
 
 
 def command(*words: bytes | str | int) -> bytes:
@@ -58,6 +60,7 @@ class PackedLimits:
 
     __slots__ = (
         "_keys",
+        "_quick",
         "_shapes",
         "by_response",
         "key",
@@ -78,9 +81,6 @@ class PackedLimits:
         self._shapes: dict[tuple[bool, int], _Shape] = {}
         self.slots = any(rule.rate.algorithm is Algorithm.CONCURRENCY for rule in rules)
         self.by_response = any(rule.counts is not Counts.EVERY for rule in rules)
-        self.plain = not self.by_response and all(
-            rule.rate.algorithm in PLAIN_ALGORITHMS and not rule.rate.block_us for rule in rules
-        )
         self.remembered = not self.by_response and all(
             rule.mode is Mode.ENFORCE
             and not rule.rate.charge_denied
@@ -89,12 +89,18 @@ class PackedLimits:
         )
         self.most_leased = min((rule.lease // rule.rate.cost for rule in rules), default=0)
         self.leased = self.most_leased > 0 and all(rule.mode is Mode.ENFORCE for rule in rules)
+        self.plain = (
+            not self.by_response
+            and not self.leased
+            and all(r.rate.algorithm in PLAIN_ALGORITHMS and not r.rate.block_us for r in rules)
+        )
         self.key = self.plan()
+        self._quick: _Shape | None = None
 
     def plan(self, *, charge: bool = True, lease: int = 0, share: int = 1) -> bytes:
         """The limits as check.lua reads them."""
         sidecar = max(self.places, default=-1) + 1
-        how = 0 if not charge else 2 if self.plain and not lease else 1
+        how = 0 if not charge else 2 if self.plain else 1
         parts = [bytes([sidecar, how])]
         for rule, place in zip(self.rules, self.places, strict=True):
             beside = self._keys.sidecar(rule, "") is not None
@@ -103,7 +109,18 @@ class PackedLimits:
         return b"".join(parts) + b"\0" * 50
 
     def read(self, reply: Any) -> Sequence[int]:
-        """Of any reply of check.lua: allowed, now, and ok, a, b, c of each rule."""
+        """Of any reply of check.lua: allowed, now, and ok, a, b, c of each rule.
+
+        With a number of requests, that of which a lease is not used yet: as if each request had
+        been counted by itself.
+        """
+        if isinstance(reply, tuple):
+            counted, unused = reply
+            costs = [rule.rate.cost for rule in self.rules]
+            return [
+                number - unused * costs[at // 4 - 1] if at % 4 == 0 and at else number
+                for at, number in enumerate(counted)
+            ]
         if isinstance(reply, bytes):
             reply = [reply]
         elif not isinstance(reply[0], bytes):
@@ -115,38 +132,49 @@ class PackedLimits:
             numbers += [1, ends_us - _LASTS[rule.rate.algorithm] * rule.rate.window_us, n1, n2]
         return numbers
 
+    def quick(self, whom: tuple[str, ...]) -> bytes:
+        """``check`` of plain limits: what most checks send."""
+        shape = self._quick
+        if shape is None:
+            shape = self._quick = _Shape(self, True, 0, 1)
+        filled = shape.template % tuple([who.encode() for who in whom])
+        if len(filled) != shape.size:
+            raise _misfit(whom)
+        return filled
+
     def check(
         self,
-        identities: tuple[bytes, ...],
+        whom: Sequence[str],
         *,
         charge: bool = True,
         lease: int = 0,
         share: int = 1,
-        member: bytes = b"",
+        member: str = "",
     ) -> bytes:
-        """EVALSHA of check.lua for these digests. ``lease``: for how many requests, at most."""
+        """EVALSHA of check.lua for these digests. ``lease``: for how many requests, at most.
+
+        Raises ValueError where a digest or the member is not as long as it must be.
+        """
         shape = self._shapes.get((charge, lease))
         if shape is None:
-            shape = _Shape(self, scripts.load("check").sha, charge, lease, share)
-            self._shapes[charge, lease] = shape
-        return shape.fill(identities, member)
+            shape = self._shapes[charge, lease] = _Shape(self, charge, lease, share)
+        return shape.fill(whom, member)
 
-    def check_with_source(self, sent: bytes) -> bytes:
-        """The same command as EVAL: for a server that does not have the script."""
-        script = scripts.load("check")
-        source = script.source.encode()
-        by_name = b"$7\r\nEVALSHA\r\n$40\r\n%b\r\n" % script.sha.encode()
-        return sent.replace(by_name, b"$4\r\nEVAL\r\n$%d\r\n%b\r\n" % (len(source), source), 1)
+
+def with_source(name: str, sent: bytes) -> bytes:
+    """An EVALSHA of a script as EVAL: for a server that does not have it."""
+    script = scripts.load(name)
+    source = script.source.encode()
+    by_name = b"$7\r\nEVALSHA\r\n$40\r\n%b\r\n" % script.sha.encode()
+    return sent.replace(by_name, b"$4\r\nEVAL\r\n$%d\r\n%b\r\n" % (len(source), source), 1)
 
 
 class _Shape:
     """The bytes of a command with gaps for the identities."""
 
-    __slots__ = ("_order", "_size", "_template")
+    __slots__ = ("_order", "size", "template")
 
-    def __init__(
-        self, packed: PackedLimits, sha: str, charge: bool, lease: int, share: int
-    ) -> None:
+    def __init__(self, packed: PackedLimits, charge: bool, lease: int, share: int) -> None:
         order = sorted(set(packed.places))
         keys = [packed._keys.bucket(_ANYBODY) for _ in order]
         for rule, place in zip(packed.rules, packed.places, strict=True):
@@ -155,27 +183,36 @@ class _Shape:
                 keys.append(sidecar)
                 order.append(place)
         plan = packed.plan(charge=charge, lease=lease, share=share)
-        member = [b"?" * MEMBER_BYTES] if packed.slots else []
-        head = command("EVALSHA", sha, len(keys), *keys)
-        count = 3 + len(keys) + 1 + len(member)
-        head = b"*%d\r\n" % count + head.partition(b"\r\n")[2]
-        tail = command(plan, *member).partition(b"\r\n")[2]
-        gap = _ANYBODY.encode()
-        self._template = head.replace(b"%", b"%%").replace(gap, b"%b") + tail.replace(b"%", b"%%")
-        if packed.slots:
-            cut = len(self._template) - MEMBER_BYTES - 2
-            self._template = self._template[:cut] + b"%b\r\n"
+        member = [_NO_MEMBER] if packed.slots else []
+        words = command("EVALSHA", scripts.load("check").sha, len(keys), *keys, plan, *member)
+        head, separator, tail = words.rpartition(plan)
+        # Only keys and the member have gaps: a plan may hold any bytes.
+        self.template = b"".join(
+            [
+                head.replace(b"%", b"%%").replace(_ANYBODY.encode(), b"%b"),
+                separator.replace(b"%", b"%%"),
+                tail.replace(_NO_MEMBER, b"%b"),
+            ]
+        )
         self._order = tuple(order) if order != list(range(len(order))) else None
-        self._size = len(head) + len(tail)
+        self.size = len(words)
 
-    def fill(self, identities: tuple[bytes, ...], member: bytes) -> bytes:
-        """Raises ValueError where a digest or member is not as long as it must be: the server
-        would read the rest of the command as another."""
-        gaps = identities if self._order is None else tuple([identities[i] for i in self._order])
-        filled = self._template % ((*gaps, member) if member else gaps)
-        if len(filled) != self._size:
-            raise ValueError(f"{identities!r}: a digest has {DIGEST_CHARS} characters")
+    def fill(self, whom: Sequence[str], member: str) -> bytes:
+        """Raises ValueError where a gap is not filled exactly."""
+        gaps = [who.encode() for who in whom]
+        if self._order is not None:
+            gaps = [gaps[i] for i in self._order]
+        if member:
+            gaps.append(member.encode())
+        filled = self.template % tuple(gaps)
+        if len(filled) != self.size:
+            raise _misfit(whom)
         return filled
+
+
+def _misfit(whom: Sequence[str]) -> ValueError:
+    """The server would read the rest of such a command as another."""
+    return ValueError(f"{whom!r}: a digest has {DIGEST_CHARS} characters, a member {MEMBER_BYTES}")
 
 
 def _records(raw: bytes) -> Iterator[tuple[int, tuple[int, int, int]]]:
@@ -183,11 +220,14 @@ def _records(raw: bytes) -> Iterator[tuple[int, tuple[int, int, int]]]:
     seen_us = int.from_bytes(raw[1:8], "little")
     at = 8
     while at < len(raw):
-        form = _FORMS[raw[at] % 4]
-        tag, *numbers = form.unpack_from(raw, at + 1)
-        ends, n1, n2 = [_number(n) for n in (*numbers, 0)][:3]
-        yield tag, (seen_us + ends, n1, n2)
-        at += 1 + form.size
+        kind = raw[at] % 4
+        tag, *fields = _FORMS[kind].unpack_from(raw, at + 1)
+        ends, n1, n2 = [_number(field) for field in (*fields, 0)][:3]
+        ends_us = seen_us + ends
+        if kind == _IN_SECONDS:
+            ends_us = (seen_us // 1_000_000 + ends) * 1_000_000
+        yield tag, (ends_us, n1, n2)
+        at += 1 + _FORMS[kind].size
 
 
 def _number(field: bytes | int) -> int:

@@ -14,8 +14,8 @@ local function read_bucket(raw)
   if not raw or #raw < 8 or string.byte(raw, 1) ~= VERSION then return records, 0 end
   local seen, at = unpack('<I7', raw, 2)
   while at <= #raw do
-    local tag, epoch, ends, n1, n2, after = record_at(raw, at)
-    records[tag] = {epoch, seen + ends, n1, n2}
+    local tag, epoch, ends, n1, n2, after = record_at(raw, at, seen)
+    records[tag] = {epoch, ends, n1, n2}
     at = after
   end
   return records, seen
@@ -38,7 +38,7 @@ local function write_bucket(key, records, now)
   local parts = {pack('<BI7', VERSION, now)}
   for i = 1, #tags do
     local r = records[tags[i]]
-    parts[i + 1] = pack_record(tags[i], r[1], r[2] - now, r[3], r[4])
+    parts[i + 1] = pack_record(tags[i], r[1], r[2], r[3], r[4], now)
   end
   call('SET', key, table.concat(parts), 'PX', floor((last - now) / 1000) + 1)
 end

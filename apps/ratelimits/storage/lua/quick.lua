@@ -10,15 +10,16 @@ local plan = ARGV[1]
 local nbuckets, charge = string.byte(plan, 1, 2)
 if charge == 2 then
   local t = call('TIME')
-  local now, raws = t[1] * 1000000 + t[2], {}
+  local now, raws, seens = t[1] * 1000000 + t[2], {}, {}
   for i = 1, nbuckets do
-    local raw = call('GET', KEYS[i]) or ''
-    if #raw < 8 or string.byte(raw, 1) ~= VERSION then raw = '' end
-    if raw ~= '' then
-      local seen = unpack('<I7', raw, 2)
-      if seen > now then now = seen end
+    local raw = call('GET', KEYS[i])
+    if raw and #raw >= 8 then
+      local version, seen = unpack('<BI7', raw)
+      if version == VERSION then
+        raws[i], seens[i] = raw, seen
+        if seen > now then now = seen end
+      end
     end
-    raws[i] = raw
   end
 
   local values, lasts, current, at, ok = {}, {}, 0, 3, true
@@ -34,16 +35,15 @@ if charge == 2 then
     -- Other records stay: those before this limit, and those behind the last one of a bucket.
     while true do
       if was and (bucket ~= current or was < tag) then
-        w_ends = seen + w_ends
         if w_ends >= now then
-          value = value .. pack_record(was, known, w_ends - now, w_n1, w_n2)
+          value = value .. pack_record(was, known, w_ends, w_n1, w_n2, now)
           if w_ends > last then last = w_ends end
         end
       elseif bucket ~= current then
         if current > 0 then values[current], lasts[current] = value, last end
         if bucket == 0 then break end
-        current, raw, value, last, place = bucket, raws[bucket], head, now, 9
-        if raw ~= '' then seen = unpack('<I7', raw, 2) end
+        current, value, last, place = bucket, head, now, 9
+        raw, seen = raws[bucket] or '', seens[bucket]
       else
         break
       end
@@ -52,22 +52,22 @@ if charge == 2 then
       else
         local widths, after
         widths, was, w_ends, w_n1, after = unpack('<BI2I4B', raw, place)
-        if widths % 4 == 0 then known, w_n2, place = widths / 4, 0, after
-        else was, known, w_ends, w_n1, w_n2, place = record_at(raw, place) end
+        if widths % 4 == 0 then known, w_ends, w_n2, place = widths / 4, seen + w_ends, 0, after
+        else was, known, w_ends, w_n1, w_n2, place = record_at(raw, place, seen) end
       end
     end
     if bucket == 0 then break end
 
     local ends, n1, n2 = 0, 0, 0
     if was == tag then
-      if known == epoch then ends, n1, n2 = seen + w_ends, w_n1, w_n2 end
+      if known == epoch then ends, n1, n2 = w_ends, w_n1, w_n2 end
       if place > #raw then
         was = nil
       else
         local widths, after
         widths, was, w_ends, w_n1, after = unpack('<BI2I4B', raw, place)
-        if widths % 4 == 0 then known, w_n2, place = widths / 4, 0, after
-        else was, known, w_ends, w_n1, w_n2, place = record_at(raw, place) end
+        if widths % 4 == 0 then known, w_ends, w_n2, place = widths / 4, seen + w_ends, 0, after
+        else was, known, w_ends, w_n1, w_n2, place = record_at(raw, place, seen) end
       end
     end
 
@@ -97,7 +97,7 @@ if charge == 2 then
     if n1 < 256 and n2 == 0 and left < 4294967296 and epoch < 64 and tag < 65536 then
       value = value .. pack('<BI2I4B', epoch * 4, tag, left, n1)
     else
-      value = value .. pack_record(tag, epoch, left, n1, n2)
+      value = value .. pack_record(tag, epoch, ends, n1, n2, now)
     end
     if ends > last then last = ends end
   end
