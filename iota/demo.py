@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
 BIN = Path(sys.executable).parent
+SITE_PROCESSES = 2
 
 
 class DemoError(Exception):
@@ -120,6 +121,7 @@ def environment(var: Path, valkey_port: int) -> dict[str, str]:
         **kept_secrets(var),
         "IOTA_DEMO": "1",
         "IOTA_KEY_VALIDATOR": "iota.demo_keys.whose_key",
+        "IOTA_LOCAL_PROCESSES": str(SITE_PROCESSES),
         "ALLOWED_HOSTS": f"localhost,127.0.0.1,[::1],{os.environ.get('HOST', 'localhost')}",
         "REDIS_URL": f"redis://127.0.0.1:{valkey_port}/0",
         "DATABASE_URL": f"sqlite:///{var / 'iota.sqlite3'}",
@@ -210,7 +212,7 @@ def run(processes: Processes, var: Path) -> None:
         make_staff(environ)
     say("starting the site, a worker and beat")
     granian = [str(BIN / "granian"), "--interface", "wsgi", "--host", host, "--port", str(port)]
-    granian += ["--workers", "2", "--no-ws", "iota.wsgi:application"]
+    granian += ["--workers", str(SITE_PROCESSES), "--no-ws", "iota.wsgi:application"]
     celery = [str(BIN / "celery"), "--app", "iota"]
     processes.start("worker", [*celery, "worker", "--concurrency", "1"], environ)
     beat = [*celery, "beat", "--pidfile", ""]

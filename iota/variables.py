@@ -268,7 +268,12 @@ VARIABLES = (
         _dotted_paths,
     ),
     _integer(
-        "IOTA_LOCAL_PROCESSES", 1, 1, 10_000, "Processes that share a quota while Redis is away."
+        "IOTA_LOCAL_PROCESSES",
+        1,
+        1,
+        10_000,
+        "Processes that serve the site: each counts its part of a quota while Redis is away, and "
+        "takes no more than its part ahead.",
     ),
     Variable(
         "IOTA_TIME_ZONE", "str", "UTC", "Of the admin.", "a zone such as Europe/Paris", _time_zone

@@ -25,7 +25,7 @@ def home(request: HttpRequest) -> HttpResponse:
     engine = get_engine()
     engine.start()
     config = conf.current()
-    facts = request_facts(request, config, with_route=False)
+    facts = request_facts(request, config)
     asked = replace(facts, method="GET", path="/api/test", route="api-test")
     candidates = engine.candidates(asked)
     user = Callers(config.key_validator).identify(request, candidates)
