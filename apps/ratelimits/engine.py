@@ -185,7 +185,7 @@ class Engine:
         whom: dict[str, int] = {}
         for compiled in candidates:
             rule = compiled.rule
-            if not applies_to(rule, user):
+            if compiled.particular and not applies_to(rule, user):
                 continue
             if compiled.overrides:
                 outcome = _override(compiled, facts, user, now_us)

@@ -125,7 +125,10 @@ class RateLimitMiddleware:
         )
 
     def _facts(self, request: HttpRequest, engine: Engine) -> RequestFacts:
-        return request_facts(request, self.config, with_route=engine.index.needs_route)
+        index = engine.index
+        return request_facts(
+            request, self.config, with_route=index.needs_route, with_host=index.needs_host
+        )
 
 
 def denied_response(request: HttpRequest, decision: Decision) -> HttpResponse:

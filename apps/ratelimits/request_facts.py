@@ -13,14 +13,15 @@ from .policy.facts import RequestFacts, UserFacts
 
 
 def request_facts(
-    request: HttpRequest, config: conf.RateLimitConfig, *, with_route: bool
+    request: HttpRequest,
+    config: conf.RateLimitConfig,
+    *,
+    with_route: bool = False,
+    with_host: bool = True,
 ) -> RequestFacts:
-    """What limits may know of a request; the path is what the URL resolver sees."""
+    """What limits may know of a request; the path is what the URL resolver sees. Route and host
+    are looked up only where one of the limits asks for them."""
     meta = request.META
-    try:
-        host = request.get_host().rpartition("@")[2].lower()
-    except DisallowedHost:
-        host = ""  # Django answers 400 further on; the limits without a host count it.
     route, arguments = _route(request) if with_route else ("", ())
     return RequestFacts(
         method=request.method or "",
@@ -31,7 +32,7 @@ def request_facts(
             config.trusted_proxies,
             config.ipv6_prefix,
         ),
-        host=host.partition(":")[0] if not host.startswith("[") else host,
+        host=_host(request) if with_host else "",
         route=route,
         arguments=arguments,
     )
@@ -41,6 +42,14 @@ def user_facts(user: AbstractUser) -> UserFacts:
     """Of a signed-in user, read anew: for pages; the middleware remembers groups for a while."""
     groups = frozenset(str(pk) for pk in user.groups.values_list("pk", flat=True))
     return UserFacts(str(user.pk), user.is_staff, groups)
+
+
+def _host(request: HttpRequest) -> str:
+    try:
+        host = request.get_host().rpartition("@")[2].lower()
+    except DisallowedHost:
+        return ""  # Django answers 400 further on; the limits without a host count it.
+    return host if host.startswith("[") else host.partition(":")[0]
 
 
 def _route(request: HttpRequest) -> tuple[str, tuple[tuple[str, str], ...]]:

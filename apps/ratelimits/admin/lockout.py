@@ -37,7 +37,7 @@ def warning(rule: Rule, request: HttpRequest) -> str | None:
     always = replace(rule, active_from_us=None, active_until_us=None)
     alone = compile_ruleset(Ruleset(version=0, rules=(always,)))
     user = user_facts(cast(AbstractUser, request.user))
-    seen = request_facts(request, config, with_route=False)
+    seen = request_facts(request, config)
     for path, route, who in (
         (index, "admin:index", user),
         (login, "admin:login", ANONYMOUS),

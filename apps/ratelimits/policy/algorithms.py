@@ -29,6 +29,7 @@ unaligned one, sliding_log exactly Q, concurrency Q at once.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from .rules import Algorithm, Rate
 
@@ -45,8 +46,7 @@ class State:
 EMPTY = State()
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """Where an identity stands with a limit after a verdict.
 
     ``remaining`` units can be used at once. ``retry_after_us``: when the same request would be
@@ -277,8 +277,7 @@ def _token_bucket_standing(
     rate: Rate, allowed: bool, a: int, b: int, now: int, cost: int
 ) -> Standing:
     # Exact, in units of 1/denominator us: Python's integers do not overflow.
-    unit = rate.denominator
-    per_token = rate.window_us * unit // rate.quota
+    per_token, unit = rate.fraction
     debt = max(0, (a - now) * unit + b)
     room = rate.burst * per_token - debt
     remaining = max(0, room // per_token)

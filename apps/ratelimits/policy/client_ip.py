@@ -20,11 +20,17 @@ UNKNOWN = "unknown"
 
 MAX_FORWARDED_CHARS = 4_096
 MAX_HOPS = 32
+MAX_ADDRESS_CHARS = 80
+"""With brackets, zone and port; what is longer is cut, and is no address."""
 
 
 def parse_address(text: str) -> IPv4Address | IPv6Address | None:
     """An address from a header or peer: brackets, port and zone dropped, IPv4-mapped unwrapped."""
-    text = text.strip().strip('"')
+    return _parse_address(text.strip().strip('"')[:MAX_ADDRESS_CHARS])
+
+
+@lru_cache(maxsize=4_096)
+def _parse_address(text: str) -> IPv4Address | IPv6Address | None:
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:
@@ -50,10 +56,12 @@ def client_address(
 ) -> str:
     """The text that identifies the client: an IPv4 address, or an IPv6 network such as
     ``2001:db8::/64``, since one subscriber owns all of it."""
+    if not proxies or not forwarded_for:
+        return _peer_address(peer[:MAX_ADDRESS_CHARS], ipv6_prefix)
     address = parse_address(peer)
     if address is None:
         return UNKNOWN
-    if proxies and forwarded_for and _trusted(address, proxies):
+    if _trusted(address, proxies):
         hops = forwarded_for[-MAX_FORWARDED_CHARS:].split(",")[-MAX_HOPS:]
         for hop in reversed(hops):
             parsed = parse_address(hop)
@@ -62,6 +70,17 @@ def client_address(
             address = parsed
             if not _trusted(address, proxies):
                 break
+    return _identified(address, ipv6_prefix)
+
+
+@lru_cache(maxsize=4_096)
+def _peer_address(peer: str, ipv6_prefix: int) -> str:
+    """Remembered: the next request of the same client mostly comes soon."""
+    address = parse_address(peer)
+    return UNKNOWN if address is None else _identified(address, ipv6_prefix)
+
+
+def _identified(address: IPv4Address | IPv6Address, ipv6_prefix: int) -> str:
     if isinstance(address, IPv6Address):
         return str(ip_network((address, ipv6_prefix), strict=False))
     return str(address)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 from .algorithms import Standing, State, refund, standing
 from .rules import Algorithm, Mode, Rule
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """One limit's word. ``degraded``: Redis did not answer and the failure policy did."""
 
     rule: Rule
@@ -153,7 +152,7 @@ class Decision:
         """As if these had never been charged."""
         given = {charge.rule.id: charge for charge in charges}
         verdicts = [
-            replace(v, standing=_standing_without(given[v.rule.id])) if v.rule.id in given else v
+            v._replace(standing=_standing_without(given[v.rule.id])) if v.rule.id in given else v
             for v in self.verdicts
         ]
         return decide_all(verdicts, held=self.held)

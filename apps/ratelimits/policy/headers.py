@@ -8,7 +8,7 @@ Bodies: RFC 9457. Names are slugs, so that quoting them needs no escapes.
 from __future__ import annotations
 
 from .decision import Decision
-from .rules import Algorithm, Mode
+from .rules import Algorithm, Mode, Rate
 
 QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 REDUCED_CAPACITY = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
@@ -24,29 +24,28 @@ def fields(decision: Decision) -> dict[str, str]:
     """The response fields; none where no enforcing limit matched."""
     policies: list[str] = []
     standings: list[str] = []
-    for verdict in decision.verdicts:
-        rule = verdict.rule
+    for rule, _, standing, _ in decision.verdicts:
         if rule.mode is not Mode.ENFORCE:
             continue
-        rate = rule.rate
-        policy = f'"{rule.name}";q={rate.quota}'
-        # Left out where it is no whole number of seconds: floored it would promise too much.
-        window_s, rest_us = divmod(rate.window_us, 1_000_000)
-        if not rest_us and rate.algorithm is not Algorithm.CONCURRENCY:
-            policy += f";w={window_s}"
-        policies.append(policy)
-        standing = f'"{rule.name}";r={verdict.standing.remaining}'
+        policies.append(_policy(rule.name, rule.rate))
         # Floored: within fewer seconds still no more than r can be used.
-        steady_s = verdict.standing.steady_us // 1_000_000
-        if steady_s:
-            standing += f";t={steady_s}"
-        standings.append(standing)
+        steady_s = standing.steady_us // 1_000_000
+        effective = f";t={steady_s}" if steady_s else ""
+        standings.append(f'"{rule.name}";r={standing.remaining}{effective}')
     if not policies:
         return {}
     result = {"RateLimit-Policy": ", ".join(policies), "RateLimit": ", ".join(standings)}
     if not decision.allowed:
         result["Retry-After"] = str(retry_after_s(decision))
     return result
+
+
+def _policy(name: str, rate: Rate) -> str:
+    # Left out where it is no whole number of seconds: floored it would promise too much.
+    window_s, rest_us = divmod(rate.window_us, 1_000_000)
+    if rest_us or rate.algorithm is Algorithm.CONCURRENCY:
+        return f'"{name}";q={rate.quota}'
+    return f'"{name}";q={rate.quota};w={window_s}'
 
 
 def problem(decision: Decision) -> dict[str, object]:

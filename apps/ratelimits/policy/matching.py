@@ -51,6 +51,8 @@ class CompiledRule:
     needs_groups: bool
     needs_session: bool
     headers: frozenset[str]
+    particular: bool
+    """Whether it is about some users only (``applies_to``)."""
     counted: str
     """Equal for rules that count a request as the same identity."""
     path: CompiledPath
@@ -65,6 +67,7 @@ class Index:
     rules: tuple[CompiledRule, ...]
     paths: PathIndex
     needs_route: bool
+    needs_host: bool
 
     def considered(self, facts: RequestFacts) -> list[CompiledRule]:
         """The rules that have to be asked at all, in the ruleset's order."""
@@ -91,6 +94,7 @@ def compile_ruleset(ruleset: Ruleset) -> Index:
         rules=rules,
         paths=PathIndex(compiled.path.place for compiled in rules),
         needs_route=any(rule.needs_route for rule in ruleset.rules),
+        needs_host=any(rule.host for rule in ruleset.rules),
     )
 
 
@@ -103,6 +107,7 @@ def compile_rule(rule: Rule) -> CompiledRule:
         needs_groups=rule.needs_groups,
         needs_session=rule.needs_session,
         headers=rule.headers,
+        particular=rule.audience is not Audience.EVERYONE or bool(rule.groups),
         counted=" ".join([*rule.counted_by, rule.header, rule.view_argument]),
         path=path,
         conditions=tuple(_conditions(rule, path.test)),

@@ -7,6 +7,7 @@ import re
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import lru_cache
 
 from .errors import PolicyError
 
@@ -155,15 +156,19 @@ class Rate:
             )
 
     @property
+    def fraction(self) -> tuple[int, int]:
+        """window/quota in lowest terms: the time that one unit takes to refill, us."""
+        return _lowest_terms(self.window_us, self.quota)
+
+    @property
     def denominator(self) -> int:
-        """Of the fraction window/quota in lowest terms: the unit of a GCRA remainder."""
-        return self.quota // math.gcd(self.quota, self.window_us)
+        """Of ``fraction``: the unit of a GCRA remainder."""
+        return self.fraction[1]
 
     def emission(self, units: int) -> tuple[int, int]:
         """The time that ``units`` take to refill: whole us, and a remainder over denominator."""
-        denominator = self.denominator
-        numerator = units * (self.window_us // math.gcd(self.quota, self.window_us))
-        return divmod(numerator, denominator)
+        numerator, denominator = self.fraction
+        return divmod(units * numerator, denominator)
 
     @property
     def resolution_us(self) -> int:
@@ -178,6 +183,12 @@ class Rate:
             f"{self.quota:,} in {self.window_us:,} us is more than a sliding window can weigh "
             "exactly; use token_bucket or fixed_window"
         )
+
+
+@lru_cache(maxsize=4_096)
+def _lowest_terms(numerator: int, denominator: int) -> tuple[int, int]:
+    divisor = math.gcd(numerator, denominator)
+    return numerator // divisor, denominator // divisor
 
 
 def with_quota(rate: Rate, quota: int) -> Rate:

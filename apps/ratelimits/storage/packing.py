@@ -7,7 +7,7 @@ only puts its identities in. redis-py would pack all of it anew, which costs mor
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 from ..policy.decision import Charge
@@ -31,6 +31,7 @@ PLAIN_ALGORITHMS = {Algorithm.TOKEN_BUCKET, Algorithm.FIXED_WINDOW, Algorithm.SL
 _LASTS = {Algorithm.TOKEN_BUCKET: 0, Algorithm.FIXED_WINDOW: 1, Algorithm.SLIDING_WINDOW: 2}
 
 # Of a record's first byte modulo 4: tag, ends, n1, n2. What has an odd width, as bytes.
+_SMALL = struct.Struct("<BHIB")
 _FORMS = tuple(struct.Struct(form) for form in ("<HIB", "<H3sH", "<H5sH", "<2xI7s7s5s"))
 _IN_SECONDS = 1
 _LIMIT = struct.Struct("<BBBBIH")
@@ -61,6 +62,7 @@ class PackedLimits:
     __slots__ = (
         "_keys",
         "_quick",
+        "_records",
         "_shapes",
         "by_response",
         "key",
@@ -96,6 +98,11 @@ class PackedLimits:
         )
         self.key = self.plan()
         self._quick: _Shape | None = None
+        # Where a bucket holds what of each rule, and for how long after its window's start.
+        self._records = [
+            (rule.id * 4, place, _LASTS.get(rule.rate.algorithm, 0) * rule.rate.window_us)
+            for rule, place in zip(self.rules, self.places, strict=True)
+        ]
 
     def plan(self, *, charge: bool = True, lease: int = 0, share: int = 1) -> bytes:
         """The limits as check.lua reads them."""
@@ -125,11 +132,13 @@ class PackedLimits:
             reply = [reply]
         elif not isinstance(reply[0], bytes):
             return cast(Sequence[int], reply)
-        buckets = [dict(_records(raw)) for raw in reply]
-        numbers = [1, max(int.from_bytes(raw[1:8], "little") for raw in reply)]
-        for rule, place in zip(self.rules, self.places, strict=True):
-            ends_us, n1, n2 = buckets[place][rule.id * 4]
-            numbers += [1, ends_us - _LASTS[rule.rate.algorithm] * rule.rate.window_us, n1, n2]
+        # quick.lua gives all buckets the same time.
+        now_us = int.from_bytes(reply[0][1:8], "little")
+        buckets = [_records(raw, now_us) for raw in reply]
+        numbers = [1, now_us]
+        for tag, place, lasts_us in self._records:
+            ends_us, n1, n2 = buckets[place][tag]
+            numbers += (1, ends_us - lasts_us, n1, n2)
         return numbers
 
     def quick(self, whom: tuple[str, ...]) -> bytes:
@@ -215,19 +224,26 @@ def _misfit(whom: Sequence[str]) -> ValueError:
     return ValueError(f"{whom!r}: a digest has {DIGEST_CHARS} characters, a member {MEMBER_BYTES}")
 
 
-def _records(raw: bytes) -> Iterator[tuple[int, tuple[int, int, int]]]:
+def _records(raw: bytes, seen_us: int) -> dict[int, tuple[int, int, int]]:
     """Tag -> ends, n1, n2 of each record of a bucket (lua/records.lua)."""
-    seen_us = int.from_bytes(raw[1:8], "little")
-    at = 8
-    while at < len(raw):
-        kind = raw[at] % 4
-        tag, *fields = _FORMS[kind].unpack_from(raw, at + 1)
+    found = {}
+    at, size = 8, len(raw)
+    while at < size:
+        widths, tag, ends, n1 = _SMALL.unpack_from(raw, at)
+        kind = widths & 3
+        if kind == 0:
+            found[tag] = (seen_us + ends, n1, 0)
+            at += 8
+            continue
+        form = _FORMS[kind]
+        tag, *fields = form.unpack_from(raw, at + 1)
         ends, n1, n2 = [_number(field) for field in (*fields, 0)][:3]
         ends_us = seen_us + ends
         if kind == _IN_SECONDS:
             ends_us = (seen_us // 1_000_000 + ends) * 1_000_000
-        yield tag, (ends_us, n1, n2)
-        at += 1 + _FORMS[kind].size
+        found[tag] = (ends_us, n1, n2)
+        at += 1 + form.size
+    return found
 
 
 def _number(field: bytes | int) -> int:
