@@ -69,8 +69,8 @@ def decide(
     what a denial costs: nothing, unless the rate charges denials or blocks after them.
     """
     cost = rate.cost if cost is None else cost
-    blocked_until_us = state.blocked_until_us
-    if blocked_until_us:
+    blocked_until_us = state.blocked_until_us if rate.block_us else 0
+    if state.blocked_until_us:
         state = replace(state, blocked_until_us=0)
     allowed, idle, counted = _decide(rate, state, now_us, cost, member)
     if blocked_until_us > now_us:
@@ -102,6 +102,8 @@ def _decide(
 
 def _token_bucket(rate: Rate, state: State, now: int, cost: int) -> tuple[bool, State, State]:
     idle = State(now, 0, state.c) if state.a < now else state
+    if idle.b >= rate.denominator:  # Of the rate before an edit: less than a microsecond.
+        idle = State(idle.a + 1, 0, idle.c)
     whole, part = rate.emission(cost)
     carry, remainder = divmod(idle.b + part, rate.denominator)
     charged = State(idle.a + whole + carry, remainder, state.c)
@@ -278,7 +280,7 @@ def _token_bucket_standing(
 ) -> Standing:
     # Exact, in units of 1/denominator us: Python's integers do not overflow.
     per_token, unit = rate.fraction
-    debt = max(0, (a - now) * unit + b)
+    debt = max(0, (a - now) * unit + min(b, unit))  # b may be of the rate before an edit.
     room = rate.burst * per_token - debt
     remaining = max(0, room // per_token)
     retry = 0 if allowed else -(-(debt + cost * per_token - rate.burst * per_token) // unit)

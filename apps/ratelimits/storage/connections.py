@@ -163,6 +163,7 @@ class Connections:
             self._lose(connection)
 
     def __del__(self) -> None:
+        # redis-py's connections hold themselves: they would stay open until the next collection.
         self.close()
 
 

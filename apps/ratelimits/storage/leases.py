@@ -52,8 +52,8 @@ class _Lease:
 
     def __init__(self, taken: _Taken, before: _Lease | None) -> None:
         self.taken = taken
-        self.size = before.size if before else 1
-        self.asking_until_s = before.asking_until_s if before else 0.0
+        self.size: int = before.size if before else 1
+        self.asking_until_s: float = before.asking_until_s if before else 0.0
         # One pop is one use: no two threads get the same.
         self.uses: list[int] = []
 

@@ -12,7 +12,7 @@ import asyncio
 import os
 import time
 import weakref
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import redis
@@ -104,6 +104,7 @@ class RateLimiter:
         self._pipelines: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Pipeline] = (
             weakref.WeakKeyDictionary()
         )
+        self._last_pipeline: tuple[Callable[[], Any], Pipeline | None] = (lambda: None), None
         # Of what is free, a process takes this part at most.
         self._share = 2 * config.local_processes
         self._packed: dict[tuple[Any, ...], PackedLimits] = {}
@@ -189,9 +190,10 @@ class RateLimiter:
             return 0
         names = [self.keys.bucket(who) for who in digests]
         names += [key for who in digests for r in rules if (key := self.keys.sidecar(r, who))]
-        removed = self._ask(packing.command("UNLINK", *names))
-        self.forget(digests)
-        return int(removed)
+        try:
+            return int(self._ask(packing.command("UNLINK", *names)))
+        finally:  # Where no reply came, the keys may be gone.
+            self.forget(digests)
 
     def forget(self, digests: Collection[str] | None) -> None:
         """These identities were reset, or (None) all: what is remembered of them holds no longer,
@@ -251,6 +253,7 @@ class RateLimiter:
     async def aclose(self) -> None:
         """Close the connection of the running event loop."""
         pipeline = self._pipelines.pop(asyncio.get_running_loop(), None)
+        self._last_pipeline = (lambda: None), None
         if pipeline is not None:
             await pipeline.close()
 
@@ -293,7 +296,10 @@ class RateLimiter:
                     wait_us = decision.retry_after_us
                     self.denials.keep((limits, whom), reply, wait_us, asked_s)
             elif lease:
-                return self.leases.keep(limits, whom, reply, lease, asked_s)
+                decision = self.leases.keep(limits, whom, reply, lease, asked_s)
+            if forgotten != self.forgotten:  # Meanwhile, by another thread.
+                self.denials.forget(whom)
+                self.leases.forget(whom)
         return decision
 
     def _given_back_later(
@@ -374,6 +380,9 @@ class RateLimiter:
 
     def _pipeline(self) -> Pipeline:
         loop = asyncio.get_running_loop()
+        last_loop, pipeline = self._last_pipeline
+        if pipeline is not None and last_loop() is loop:
+            return pipeline
         pipeline = self._pipelines.get(loop)
         if pipeline is None:
             client = make_async_client(
@@ -382,6 +391,8 @@ class RateLimiter:
                 max_connections=self._config.redis_max_connections,
             )
             pipeline = self._pipelines[loop] = Pipeline(client.connection_pool, self._timeout_s)
+        # Nearly always the next one's too, and quicker to ask than the dictionary.
+        self._last_pipeline = weakref.ref(loop), pipeline
         return pipeline
 
     def _without_redis(self, packed: PackedLimits, whom: tuple[str, ...], charge: bool) -> Decision:

@@ -147,7 +147,7 @@ class PackedLimits:
         if shape is None:
             shape = self._quick = _Shape(self, True, 0, 1)
         filled = shape.template % tuple([who.encode() for who in whom])
-        if len(filled) != shape.size:
+        if len(filled) != shape.size or (len(whom) > 1 and {*map(len, whom)} != {DIGEST_CHARS}):
             raise _misfit(whom)
         return filled
 
@@ -214,7 +214,7 @@ class _Shape:
         if member:
             gaps.append(member.encode())
         filled = self.template % tuple(gaps)
-        if len(filled) != self.size:
+        if len(filled) != self.size or (len(whom) > 1 and {*map(len, whom)} != {DIGEST_CHARS}):
             raise _misfit(whom)
         return filled
 

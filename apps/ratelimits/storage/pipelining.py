@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Any
+from typing import Any, cast
 
 import redis
 import redis.asyncio
+from redis._parsers.hiredis import NOT_ENOUGH_DATA, _AsyncHiredisParser
 
 MOST_IN_FLIGHT = 10_000
 """Commands that may wait for their replies: beyond that the server does not keep up."""
@@ -27,6 +28,8 @@ class Pipeline:
         self._pool = pool
         self._timeout_s = timeout_s
         self._line: _Line | None = None
+        # Also those on which somebody still waits. Tasks alone would not keep them alive.
+        self._lines: set[_Line] = set()
 
     def ask(self, command: bytes) -> Reply:
         """The reply, some time. Whoever waits may be cancelled: that takes nothing back, and
@@ -37,21 +40,67 @@ class Pipeline:
         """
         line = self._line
         if line is None or line.spent:
-            # No timeout of its own: each command has one, and expires apart.
-            options = {**self._pool.connection_kwargs, "socket_timeout": None}
-            line = self._line = _Line(self._pool.connection_class(**options), self._timeout_s)
+            line = self._another()
         return line.ask(command)
+
+    def _another(self) -> _Line:
+        options = {
+            **self._pool.connection_kwargs,
+            # None of its own: each command has one, and expires apart.
+            "socket_timeout": None,
+            "parser_class": _Parser,
+            # Of its two protocols, the one without messages that answer nobody.
+            "protocol": 2,
+        }
+        line = self._line = _Line(self._pool.connection_class(**options), self._timeout_s)
+        self._lines.add(line)
+        line.writer.add_done_callback(lambda _: self._ended(line))
+        return line
+
+    def _ended(self, line: _Line) -> None:
+        """What is left of it would keep its event loop in memory."""
+        line.end(redis.ConnectionError("the connection was closed"))
+        self._lines.discard(line)
+        if self._line is line:
+            self._line = None
 
     async def close(self) -> None:
         """Fails what still waits."""
-        if self._line is not None:
-            await self._line.close()
-            self._line = None
+        writers = [line.writer for line in self._lines]
+        for writer in writers:
+            writer.cancel()
+        if writers:
+            await asyncio.wait(writers)
+
+
+class _Parser(_AsyncHiredisParser):  # type: ignore[misc, unused-ignore]
+    """Once ``in_turns``, a response is the list of all replies that have come.
+
+    One call of redis-py's for each of them takes as long as all else that is done for it here.
+    """
+
+    __slots__ = ("in_turns",)
+
+    def __init__(self, socket_read_size: int) -> None:
+        super().__init__(socket_read_size)
+        self.in_turns = False
+
+    async def read_response(
+        self, disable_decoding: bool = False, push_request: bool = False
+    ) -> Any:
+        first = await super().read_response(disable_decoding, push_request)
+        if not self.in_turns:
+            return first
+        replies, reader = [first], cast(Any, self._reader)
+        while (reply := reader.gets()) is not NOT_ENOUGH_DATA:
+            replies.append(reply)
+        return replies
 
 
 class _Line:
-    """One connection and who waits on it. ``spent``: it failed, or a reply is overdue; what is
-    new goes over another line, and this one ends with the last who waits."""
+    """One connection and who waits on it, until ``writer`` is done. ``spent``: it failed, or a
+    reply is overdue; what is new goes over another line, and this one ends with the last who
+    waits."""
 
     def __init__(self, connection: Any, timeout_s: float) -> None:
         self.spent = False
@@ -62,8 +111,7 @@ class _Line:
         self._due: deque[tuple[float, Reply]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._idle: asyncio.Future[None] | None = None
-        self._writer: asyncio.Task[None] | None = asyncio.create_task(self._write())
-        self._reader: asyncio.Task[None] | None = None
+        self.writer = asyncio.create_task(self._write())
 
     def ask(self, command: bytes) -> Reply:
         if len(self._unsent) + len(self._sent) >= MOST_IN_FLIGHT:
@@ -77,20 +125,20 @@ class _Line:
         self._due.append((due_s, reply))
         if self._timer is None:
             self._timer = loop.call_at(due_s, self._expire)
-        self._wake()
-        return reply
-
-    def _wake(self) -> None:
-        """The writer runs in the next turn of the loop, behind all that this turn still asks."""
+        # The writer runs in the next turn of the loop, behind all that this turn still asks.
         if self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
+        return reply
 
     async def _write(self) -> None:
-        error: Exception = redis.ConnectionError("the connection was closed")
+        reader: asyncio.Task[None] | None = None
+        transport: asyncio.Transport | None = None
         try:
             await self._connection.connect()
-            self._reader = asyncio.create_task(self._read())
-            while not (self.spent and not self._waiting()):
+            transport = self._connection._writer.transport
+            self._connection._parser.in_turns = True
+            reader = asyncio.create_task(self._read())
+            while True:
                 turn, self._unsent = self._unsent, []
                 # Who was cancelled before the command left is not charged.
                 leaving = [(command, reply) for command, reply in turn if not reply.done()]
@@ -102,32 +150,38 @@ class _Line:
                     self._idle = asyncio.get_running_loop().create_future()
                     await self._idle
         except (redis.RedisError, OSError) as failure:
-            error = failure
+            self.end(failure)
         finally:
-            self._end(error)
-            if self._reader is not None:
-                self._reader.cancel()
-            self._writer = self._reader = None
+            self.spent = True
+            # Cancelling one that is done would keep its failure from being reported.
+            if reader is not None and not reader.done():
+                reader.cancel()
+            # Closing would go on to write to a server that does not read, and would say goodbye
+            # in TLS on a loop that may be at its end.
+            if transport is not None:
+                transport.abort()
             await self._connection.disconnect(nowait=True)
 
     async def _read(self) -> None:
         try:
             while True:
-                try:
-                    answer = await self._connection.read_response()
-                except redis.ResponseError as refusal:
+                for answer in await self._connection.read_response():
                     reply = self._sent.popleft()
-                    if not reply.done():
-                        reply.set_exception(refusal)
-                    continue
-                reply = self._sent.popleft()
-                if not reply.done():
-                    reply.set_result(answer)
-        except (redis.RedisError, OSError) as error:
-            self._end(error)
-
-    def _waiting(self) -> bool:
-        return any(not reply.done() for _, reply in self._due)
+                    # A replica's refusal says that this is the wrong server by now.
+                    if isinstance(answer, redis.exceptions.ReadOnlyError):
+                        self.spent = True
+                    if reply.done():
+                        continue
+                    if isinstance(answer, redis.RedisError):
+                        reply.set_exception(answer)
+                    else:
+                        reply.set_result(answer)
+        except (redis.RedisError, OSError) as failure:
+            self.end(failure)
+        except IndexError:
+            self.end(redis.InvalidResponse("a reply that nobody asked for"))
+        finally:
+            self.writer.cancel()
 
     def _expire(self) -> None:
         loop = asyncio.get_running_loop()
@@ -142,9 +196,9 @@ class _Line:
         else:
             self._timer = None
             if self.spent:
-                self._wake()
+                self.writer.cancel()
 
-    def _end(self, error: Exception) -> None:
+    def end(self, error: Exception) -> None:
         """Nobody waits on this line any more."""
         self.spent = True
         if self._timer is not None:
@@ -156,10 +210,3 @@ class _Line:
         self._due.clear()
         self._sent.clear()
         self._unsent.clear()
-        self._wake()
-
-    async def close(self) -> None:
-        writer = self._writer
-        if writer is not None:
-            writer.cancel()
-            await asyncio.wait([writer])

@@ -13,8 +13,9 @@ local function read_bucket(raw)
   local records = {}
   if not raw or #raw < 8 or string.byte(raw, 1) ~= VERSION then return records, 0 end
   local seen, at = unpack('<I7', raw, 2)
-  while at <= #raw do
+  while at + 7 <= #raw do
     local tag, epoch, ends, n1, n2, after = record_at(raw, at, seen)
+    if not tag then break end
     records[tag] = {epoch, ends, n1, n2}
     at = after
   end

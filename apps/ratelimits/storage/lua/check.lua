@@ -154,6 +154,7 @@ local function decide(taking)
     local ok, a, b, c, na, nb, nc, ends, n1, n2, dropped = false, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
     if algorithm == 1 then -- token_bucket: GCRA
       if old and old[2] >= now then a, b = old[2], old[3] else a = now end
+      if b >= p3 then a, b = a + 1, 0 end -- of the rate before an edit
       local given = known[tag + 2]
       if given and given[1] == epoch and given[2] > now then c = given[3] end
       na, nb, nc = a + p1, b + p2, c
@@ -195,7 +196,7 @@ local function decide(taking)
       ok = na <= p2
     end
 
-    local blocked = known[tag + 1]
+    local blocked = block and known[tag + 1]
     blocked = blocked and blocked[1] == epoch and blocked[2] > now and blocked[2] or 0
     if blocked > 0 then ok = false end
     if ok then

@@ -6,31 +6,34 @@
 -- bucket anew as it goes. Where all allow, the reply is the bucket as it was written, or a list of
 -- them. Where one does not, nothing has been written, and the second part decides.
 
-local plan = ARGV[1]
+local plan, PADDING = ARGV[1], 50
 local nbuckets, charge = string.byte(plan, 1, 2)
 if charge == 2 then
   local t = call('TIME')
-  local now, raws, seens = t[1] * 1000000 + t[2], {}, {}
-  for i = 1, nbuckets do
-    local raw = call('GET', KEYS[i])
-    if raw and #raw >= 8 then
-      local version, seen = unpack('<BI7', raw)
-      if version == VERSION then
-        raws[i], seens[i] = raw, seen
-        if seen > now then now = seen end
-      end
-    end
+  local now = t[1] * 1000000 + t[2]
+  -- Tables only where there are several buckets: each costs as much as a record.
+  local raws, values, lasts
+  if nbuckets > 1 then raws, values, lasts = {}, {}, {} end
+  local raw, seen
+  for i = nbuckets, 1, -1 do
+    local version
+    raw = call('GET', KEYS[i]) or ''
+    if #raw >= 8 then version, seen = unpack('<BI7', raw) end
+    if version ~= VERSION then raw = ''
+    elseif seen > now then now = seen end
+    if raws then raws[i] = raw end
   end
 
-  local values, lasts, current, at, ok = {}, {}, 0, 3, true
+  local current, at, size, ok = 0, 3, #plan - PADDING, true
   local head = pack('<BI7', VERSION, now)
-  local raw, seen, place, value, last
+  local place, value, last
   -- The record at place, where there is one.
   local was, known, w_ends, w_n1, w_n2
   while true do
-    -- Every limit has up to five numbers; the plan ends with zeros, for one of algorithm 0.
-    local algorithm, bucket, tag, epoch, p1, p2, p3, p4, p5 =
-      unpack('<BBxxI4I2ddddd', plan, at)
+    local algorithm, bucket, tag, epoch, p1, p2, p3, p4, p5 = 0, 0
+    if at <= size then -- every limit has up to five numbers, the last ones those of the next
+      algorithm, bucket, tag, epoch, p1, p2, p3, p4, p5 = unpack('<BBxxI4I2ddddd', plan, at)
+    end
 
     -- Other records stay: those before this limit, and those behind the last one of a bucket.
     while true do
@@ -40,14 +43,17 @@ if charge == 2 then
           if w_ends > last then last = w_ends end
         end
       elseif bucket ~= current then
-        if current > 0 then values[current], lasts[current] = value, last end
+        if values and current > 0 then values[current], lasts[current] = value, last end
         if bucket == 0 then break end
+        if current > 0 then
+          raw = raws[bucket]
+          if raw ~= '' then seen = unpack('<I7', raw, 2) end
+        end
         current, value, last, place = bucket, head, now, 9
-        raw, seen = raws[bucket] or '', seens[bucket]
       else
         break
       end
-      if place > #raw then
+      if place + 7 > #raw then
         was = nil
       else
         local widths, after
@@ -61,7 +67,7 @@ if charge == 2 then
     local ends, n1, n2 = 0, 0, 0
     if was == tag then
       if known == epoch then ends, n1, n2 = w_ends, w_n1, w_n2 end
-      if place > #raw then
+      if place + 7 > #raw then
         was = nil
       else
         local widths, after
@@ -73,7 +79,7 @@ if charge == 2 then
 
     if algorithm == 1 then -- token_bucket
       at = at + 50
-      if ends < now then ends, n1 = now, 0 end
+      if ends < now then ends, n1 = now, 0 elseif n1 >= p3 then ends, n1 = ends + 1, 0 end
       ends, n1 = ends + p1, n1 + p2
       if n1 >= p3 then ends, n1 = ends + 1, n1 - p3 end
       ok = ends < now + p4 or (ends == now + p4 and n1 <= p5)
@@ -102,10 +108,13 @@ if charge == 2 then
     if ends > last then last = ends end
   end
 
-  if ok then
+  if ok and not values then
+    call('SET', KEYS[1], value, 'PX', floor((last - now) / 1000) + 1)
+    return value
+  elseif ok then
     for i = 1, nbuckets do
       call('SET', KEYS[i], values[i], 'PX', floor((lasts[i] - now) / 1000) + 1)
     end
-    return nbuckets == 1 and value or values
+    return values
   end
 end

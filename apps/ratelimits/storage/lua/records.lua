@@ -25,6 +25,7 @@ local VERSION = 2
 local floor, unpack, pack, call = math.floor, struct.unpack, struct.pack, redis.call
 
 -- tag, epoch, ends, n1, n2 of the record at a place, and the place of the next. ends is a time.
+-- Nothing where it is cut short, as nobody here writes it.
 local function record_at(raw, at, seen)
   local widths, tag, ends, n1, after = unpack('<BI2I4B', raw, at)
   local form = widths % 4
@@ -33,9 +34,11 @@ local function record_at(raw, at, seen)
     tag, ends, n1, after = unpack('<I2I3I2', raw, at + 1)
     return tag, (widths - 1) / 4, (floor(seen / 1000000) + ends) * 1000000, n1, 0, after
   elseif form == 2 then
+    if at + 9 > #raw then return end
     tag, ends, n1, after = unpack('<I2I5I2', raw, at + 1)
     return tag, (widths - 2) / 4, seen + ends, n1, 0, after
   end
+  if at + 25 > #raw then return end
   local epoch, n2
   epoch, tag, ends, n1, n2, after = unpack('<I2I4I7I7I5', raw, at + 1)
   return tag, epoch, seen + ends, n1, n2, after
