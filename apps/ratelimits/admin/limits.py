@@ -55,7 +55,8 @@ def _signals() -> list[tuple[str, str]]:
 class RateLimitForm(ModelForm):  # type: ignore[type-arg]
     start_afresh = forms.BooleanField(
         required=False,
-        help_text="Forget what has been counted so far: everyone begins with a full quota.",
+        help_text="Forget what has been counted so far: everyone begins with a full quota. "
+        "Another algorithm always does.",
     )
 
     counted_by = CountedByField(
@@ -88,7 +89,8 @@ class RateLimitForm(ModelForm):  # type: ignore[type-arg]
         fields = "__all__"  # noqa: DJ007  (the admin's fieldsets name them)
 
     def save(self, commit: bool = True) -> RateLimit:
-        if self.cleaned_data.get("start_afresh"):
+        # What one algorithm has counted means something else to another.
+        if self.cleaned_data.get("start_afresh") or "algorithm" in self.changed_data:
             self.instance.epoch += 1
         return super().save(commit)  # type: ignore[no-any-return]
 

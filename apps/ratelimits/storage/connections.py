@@ -11,6 +11,9 @@ from __future__ import annotations
 
 import math
 import os
+import socket
+import struct
+import sys
 import threading
 import time
 import weakref
@@ -64,7 +67,8 @@ class Connections:
             reply = connection._parser.read_response()
             if isinstance(reply, redis.RedisError):
                 raise reply
-        except BaseException as error:
+        except BaseException as raised:
+            error = _as_timeout(raised)
             answered = isinstance(error, redis.ResponseError) and not isinstance(error, _MOVED)
             if answered and connection.is_connected:
                 self._give_back(connection)
@@ -75,7 +79,9 @@ class Connections:
                     self._failed_s = time.monotonic()
                 if isinstance(error, _MOVED):
                     self._stale_s = now_s
-            raise
+            if error is raised:
+                raise
+            raise error from raised
         self._free.append((connection, now_s))
         if self._waiting:
             self._tell()
@@ -134,6 +140,7 @@ class Connections:
                 return
             connection.disconnect()
         connection.connect()
+        _wait_in_kernel(connection._sock, connection.socket_timeout)
 
     def _give_back(self, connection: Any) -> None:
         self._free.append((connection, time.monotonic()))
@@ -165,6 +172,28 @@ class Connections:
     def __del__(self) -> None:
         # redis-py's connections hold themselves: they would stay open until the next collection.
         self.close()
+
+
+def _wait_in_kernel(sock: Any, timeout_s: float | None) -> None:
+    """Let the kernel end a wait that is too long: with a time limit of Python's, every send and
+    receive is preceded by a poll, which doubles the system calls and the hand-overs of the GIL.
+
+    TLS would go on reading for ever, and gevent's sockets never block: they keep Python's.
+    """
+    if timeout_s is None or type(sock).__module__ != "socket" or sys.platform == "win32":
+        return
+    seconds, part = divmod(timeout_s, 1)
+    limit = struct.pack("@ll", int(seconds), max(1, int(part * 1_000_000)))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+    sock.settimeout(None)
+
+
+def _as_timeout(error: BaseException) -> BaseException:
+    """What the kernel calls a call that would block is, on a socket that blocks, its time limit."""
+    if isinstance(error, BlockingIOError) or isinstance(error.__context__, BlockingIOError):
+        return redis.TimeoutError("no reply in time")
+    return error
 
 
 _living: weakref.WeakSet[Connections] = weakref.WeakSet()

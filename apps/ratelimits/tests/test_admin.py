@@ -183,6 +183,13 @@ def test_starting_afresh_forgets_what_was_counted(staff):
     assert (limit.quota, limit.epoch) == (7, 1)
 
 
+def test_another_algorithm_starts_afresh(staff):
+    limit = RateLimit.objects.create(name="one", quota=3)
+    staff.post(f"{LIST}{limit.pk}/change/", form(algorithm="fixed_window"))
+    limit.refresh_from_db()
+    assert (limit.algorithm, limit.epoch) == ("fixed_window", 1)
+
+
 def test_staff_are_told_when_redis_did_not_hear_of_it(staff, redis_server):
     redis_server.pause()
     try:
