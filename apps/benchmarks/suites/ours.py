@@ -31,8 +31,8 @@ class FellBack(Exception):
 
 
 def quotas(number: int, least: int = PLENTY) -> tuple[int, ...]:
-    """Of ``number`` limits, no two alike."""
-    return tuple(range(least, least + number))
+    """Of ``number`` limits, no two alike; as round as people's are."""
+    return tuple(least * n for n in range(1, number + 1))
 
 
 def config(run: Run) -> Config:

@@ -251,7 +251,10 @@ def standing(
     ``ok``: 1 allowed, 0 denied, else denied and blocked until that time, us.
     """
     cost = rate.cost if cost is None else cost
-    natural = _standing(rate, ok == 1, a, b, c, now, cost)
+    if rate.algorithm is Algorithm.TOKEN_BUCKET:
+        natural = _token_bucket_standing(rate, ok == 1, a, b, now, cost)
+    else:
+        natural = _standing(rate, ok == 1, a, b, c, now, cost)
     if ok <= 1:
         return natural
     wait = ok - now
@@ -260,14 +263,12 @@ def standing(
 
 def _standing(rate: Rate, allowed: bool, a: int, b: int, c: int, now: int, cost: int) -> Standing:
     match rate.algorithm:
-        case Algorithm.TOKEN_BUCKET:
-            return _token_bucket_standing(rate, allowed, a, b, now, cost)
         case Algorithm.FIXED_WINDOW:
             end = a + rate.window_us - now
             return Standing(max(0, rate.quota - b), 0 if allowed else end, end if b else 0, end)
         case Algorithm.SLIDING_WINDOW:
             return _sliding_window_standing(rate, allowed, a, b, c, now, cost)
-        case Algorithm.SLIDING_LOG | Algorithm.CONCURRENCY:
+        case _:
             wait = max(0, b - now)
             reset = rate.window_us if a else 0
             # A slot may be released at any time: nothing is promised of the next instant.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -99,16 +99,19 @@ class Decision:
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
         if self._verdicts is None:
-            self._verdicts = tuple(self._read())
+            self._verdicts = self._read()
         return self._verdicts
 
-    def _read(self) -> Iterator[Verdict]:
+    def _read(self) -> tuple[Verdict, ...]:
         assert self._said is not None
         limits, reply, later_us = self._said
-        _, now_us, *numbers = limits.read(reply)
-        for at, rule in zip(range(0, len(numbers), 4), limits.rules, strict=True):
+        numbers = limits.read(reply)
+        now_us, at, verdicts = numbers[1] + later_us, 2, []
+        for rule in limits.rules:
             ok, a, b, c = numbers[at : at + 4]
-            yield Verdict(rule, ok == 1, standing(rule.rate, ok, a, b, c, now_us + later_us))
+            at += 4
+            verdicts.append(Verdict(rule, ok == 1, standing(rule.rate, ok, a, b, c, now_us)))
+        return tuple(verdicts)
 
     @property
     def saying(self) -> Verdict | None:

@@ -136,8 +136,10 @@ class RateLimiter:
     ) -> Decision:
         """Decide every limit at once for the identities ``whom``, different digests each: all
         enforcing limits are charged, or none."""
-        if charge and (known := self._known(limits, whom)) is not None:
-            return known
+        if charge and (limits.leased or self.denials.known):
+            known = self._known(limits, whom)
+            if known is not None:
+                return known
         asked = self._asked(limits, whom, charge)
         try:
             reply = self._ask(asked[0], "check")
@@ -149,11 +151,21 @@ class RateLimiter:
 
     async def acheck_limits(self, limits: PackedLimits, whom: tuple[str, ...]) -> Decision:
         """``check_limits`` on the running event loop."""
-        if (known := self._known(limits, whom)) is not None:
-            return known
+        if limits.leased or self.denials.known:
+            known = self._known(limits, whom)
+            if known is not None:
+                return known
         asked = self._asked(limits, whom, True)
         try:
-            reply = await self._ask_async(asked[0], "check")
+            if self.breaker.in_a_row:
+                reply = await self._ask_async(asked[0], "check")
+            else:  # The same without a coroutine of its own, for what is nearly always so.
+                try:
+                    reply = await self._pipeline().ask(asked[0])
+                except redis.exceptions.NoScriptError:
+                    reply = await self._ask_async(packing.with_source("check", asked[0]))
+                except (redis.RedisError, OSError) as error:
+                    raise self._failure(error) from error
         except Unavailable:
             return self._without_redis(limits, whom, True)
         if reply.__class__ is bytes:

@@ -27,20 +27,20 @@ class Denials:
 
     def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._clock_s = clock_s
-        self._known: dict[Whom, tuple[float, float, Sequence[int]]] = {}
+        self.known: dict[Whom, tuple[float, float, Sequence[int]]] = {}
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self.known)
 
     def recall(self, whom: Whom) -> Decision | None:
         """The denial, with what is left of its time; None where nothing is known."""
-        known = self._known.get(whom)
+        known = self.known.get(whom)
         if known is None:
             return None
         asked_s, until_s, reply = known
         now_s = self._clock_s()
         if now_s >= until_s:
-            self._known.pop(whom, None)
+            self.known.pop(whom, None)
             return None
         later_us = int((now_s - asked_s) * 1_000_000)
         return Decision.from_reply(False, _Later(whom[0]), (reply, later_us))
@@ -55,22 +55,22 @@ class Denials:
         if retry_after_us <= 0:
             return
         # Put last: who is forgotten first has been here for longest.
-        self._known.pop(whom, None)
-        while len(self._known) >= MOST_DENIALS:
+        self.known.pop(whom, None)
+        while len(self.known) >= MOST_DENIALS:
             try:
-                self._known.pop(next(iter(self._known)), None)
+                self.known.pop(next(iter(self.known)), None)
             except (StopIteration, RuntimeError):  # Another thread was at it.
                 break
-        self._known[whom] = (asked_s, asked_s + retry_after_us / 1_000_000, reply)
+        self.known[whom] = (asked_s, asked_s + retry_after_us / 1_000_000, reply)
 
     def forget(self, digests: Collection[str] | None) -> None:
         """Those of identities that were reset, or all."""
         if digests is None:
-            self._known.clear()
+            self.known.clear()
             return
-        for whom in list(self._known):
+        for whom in list(self.known):
             if not set(digests).isdisjoint(whom[1]):
-                self._known.pop(whom, None)
+                self.known.pop(whom, None)
 
 
 class _Later:

@@ -121,15 +121,15 @@ class PackedLimits:
         With a number of requests, that of which a lease is not used yet: as if each request had
         been counted by itself.
         """
-        if isinstance(reply, tuple):
+        if reply.__class__ is bytes:
+            reply = [reply]
+        elif isinstance(reply, tuple):
             counted, unused = reply
             costs = [rule.rate.cost for rule in self.rules]
             return [
                 number - unused * costs[at // 4 - 1] if at % 4 == 0 and at else number
                 for at, number in enumerate(counted)
             ]
-        if isinstance(reply, bytes):
-            reply = [reply]
         elif not isinstance(reply[0], bytes):
             return cast(Sequence[int], reply)
         # quick.lua gives all buckets the same time.
@@ -146,8 +146,13 @@ class PackedLimits:
         shape = self._quick
         if shape is None:
             shape = self._quick = _Shape(self, True, 0, 1)
-        filled = shape.template % tuple([who.encode() for who in whom])
-        if len(filled) != shape.size or (len(whom) > 1 and {*map(len, whom)} != {DIGEST_CHARS}):
+        if len(whom) == 1:
+            filled = shape.template % whom[0].encode()
+        else:
+            filled = shape.template % tuple([who.encode() for who in whom])
+            if {*map(len, whom)} != {DIGEST_CHARS}:
+                raise _misfit(whom)
+        if len(filled) != shape.size:
             raise _misfit(whom)
         return filled
 

@@ -167,15 +167,19 @@ class _Line:
             while True:
                 for answer in await self._connection.read_response():
                     reply = self._sent.popleft()
+                    failed = isinstance(answer, redis.RedisError)
                     # A replica's refusal says that this is the wrong server by now.
-                    if isinstance(answer, redis.exceptions.ReadOnlyError):
+                    if failed and isinstance(answer, redis.exceptions.ReadOnlyError):
                         self.spent = True
                     if reply.done():
                         continue
-                    if isinstance(answer, redis.RedisError):
+                    if failed:
                         reply.set_exception(answer)
                     else:
                         reply.set_result(answer)
+                # Not only when their time is over: that many of them would burden the collector.
+                while self._due and self._due[0][1].done():
+                    self._due.popleft()
         except (redis.RedisError, OSError) as failure:
             self.end(failure)
         except IndexError:
