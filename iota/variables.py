@@ -229,10 +229,10 @@ VARIABLES = (
         secret=True,
     ),
     _integer("IOTA_REDIS_TIMEOUT_MS", 50, 1, 5_000, "How long a check waits for Redis."),
-    _integer("IOTA_REDIS_MAX_CONNECTIONS", 50, 1, 10_000, "Connections of one process."),
+    _integer("IOTA_REDIS_MAX_CONNECTIONS", 50, 1, 10_000, "Of one process, for sync checks."),
     _integer("IOTA_BREAKER_FAILURES", 5, 1, 1_000, "Failures in a row before Redis is left alone."),
     _integer("IOTA_BREAKER_OPEN_MS", 1_000, 10, 60_000, "How long it is left alone."),
-    _integer("IOTA_RULESET_POLL_MS", 250, 50, 1_000, "How often a process looks for edits."),
+    _integer("IOTA_RULESET_POLL_MS", 250, 50, 900, "How often a process looks for edits."),
     Variable(
         "IOTA_TRUSTED_PROXIES",
         "list",

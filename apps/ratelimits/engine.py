@@ -60,7 +60,7 @@ class Engine:
         self.limiter = RateLimiter(config, client)
         self.store = RulesetStore(client, self.limiter.keys)
         self._index = EMPTY_INDEX
-        self._seen = FIRST_LOOK
+        self._last_look = FIRST_LOOK
         self._starting = threading.Lock()
         self._poller_pid: int | None = None
         self._poller: threading.Thread | None = None
@@ -87,7 +87,12 @@ class Engine:
         with self._starting:
             if self.started:
                 return
-            self.refresh()
+            try:
+                self.refresh()
+            except Exception:
+                # Published by another version of this code, say: no request must fail for that.
+                logger.exception("The published ruleset cannot be used: reading the database")
+                self._install(self._from_database())
             self._stop = threading.Event()
             self._poller = threading.Thread(
                 target=self._poll, name="ratelimits-ruleset", daemon=True
@@ -124,6 +129,9 @@ class Engine:
                 return
             logger.warning("Redis is away (%s): reading the limits from the database", error)
             newest = self._from_database()
+        self._install(newest)
+
+    def _install(self, newest: Ruleset | None) -> None:
         if newest is not None and newest.version != self._index.version:
             self._index = compile_ruleset(newest)
             self.limiter.forget_rules()
@@ -132,10 +140,9 @@ class Engine:
     def _look(self) -> int | None:
         """The version in Redis. Who was reset meanwhile is forgotten here too: all, where Redis
         has lost what it knew."""
-        look = self.store.look(self._seen)
+        look = self._last_look = self.store.look(self._last_look)
         if look.reset is None or look.reset:
             self.limiter.forget(look.reset)
-        self._seen = look.seen
         return look.version
 
     def _rebuild(self) -> Ruleset | None:
@@ -220,9 +227,10 @@ class Engine:
 
     def reset(self, digests: Sequence[str], rules: Sequence[Rule] = ()) -> int:
         """``RateLimiter.reset``, in force in every process when it next looks at the ruleset."""
-        removed = self.limiter.reset(digests, rules)
-        self.store.tell_reset(digests)
-        return removed
+        try:
+            return self.limiter.reset(digests, rules)
+        finally:  # Where no reply came, it may have been done.
+            self.store.tell_reset(digests)
 
     def settle(self, decision: Decision, status: int, raised: AbstractSet[str]) -> Decision:
         """Give back what turned out not to count, now that the response is known.

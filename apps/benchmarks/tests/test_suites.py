@@ -61,7 +61,7 @@ def test_what_denies_while_it_is_timed_was_not_measured(run):
         (checks.one_limit, {"iota", "floor", checks.STRANGERS}),
         (checks.three_limits, {"iota", "floor"}),
         (checks.fixed_window, {"iota", *peers.NAMES}),
-        (checks.ten_limits, {"iota", "floor", *peers.NAMES}),
+        (checks.ten_limits, {"iota", "floor", *peers.NAMES, peers.SMART_BATCH}),
         (remembered.denied, {"iota", *peers.NAMES}),
         (remembered.leased, {"iota", *peers.NAMES}),
         (matching.matching, {"iota", matching.ALONE}),
@@ -80,8 +80,7 @@ def test_the_server_says_what_the_scripts_cost_it(run):
 
 
 def test_memory_is_measured_for_each_number_of_limits(run, monkeypatch):
-    monkeypatch.setattr(stored, "IDENTITIES", 2 * stored.BATCH)
-    monkeypatch.setattr(stored, "SETTLE_S", 0.0)
+    monkeypatch.setattr(stored, "IDENTITIES", 10 * stored.BATCH)
     found = stored.memory(run)
     assert found.absent == {}
     assert len(found.taken) == 9

@@ -49,8 +49,8 @@ def warning(rule: Rule, request: HttpRequest) -> str | None:
             plan = get_engine().plan(alone.candidates(facts, 0), facts, who)
             if plan.blocked:
                 return f"It blocks you at {path} ({method}), by an override."
-            for rule in plan.rules:
-                if too_few := _too_few(rule):
+            for enforced in plan.rules:
+                if too_few := _too_few(enforced):
                     return (
                         f"It covers the admin ({method} {path}) and {too_few}: you could lock "
                         "yourself out. Narrow its paths, raise it, or try it in shadow first."

@@ -21,7 +21,7 @@ UNKNOWN = "unknown"
 MAX_FORWARDED_CHARS = 4_096
 MAX_HOPS = 32
 MAX_ADDRESS_CHARS = 80
-"""With brackets, zone and port; what is longer is cut, and is no address."""
+"""With brackets, zone and port; what stands behind is not read."""
 
 
 def parse_address(text: str) -> IPv4Address | IPv6Address | None:

@@ -34,14 +34,22 @@ _UNAVAILABLE_REPLIES = (
     "ERR max number of clients",
     "-OOM",
     "command not allowed when used memory",
+    "Script killed",
+    "UNKILLABLE",
+)
+_UNAVAILABLE_ERRORS = (
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.OutOfMemoryError,
+    redis.exceptions.NoPermissionError,
+    redis.exceptions.MovedError,
+    redis.exceptions.AskError,
+    redis.exceptions.TryAgainError,
 )
 
 
 def as_unavailable(error: redis.RedisError | OSError) -> Unavailable | None:
     """The error as Unavailable, or None where it is a mistake of ours and must surface."""
-    if isinstance(error, redis.ResponseError) and not isinstance(
-        error, redis.exceptions.ReadOnlyError | redis.exceptions.OutOfMemoryError
-    ):
+    if isinstance(error, redis.ResponseError) and not isinstance(error, _UNAVAILABLE_ERRORS):
         text = str(error)
         if not any(reply in text[:200] for reply in _UNAVAILABLE_REPLIES):
             return None

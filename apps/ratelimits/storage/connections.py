@@ -191,7 +191,8 @@ def _wait_in_kernel(sock: Any, timeout_s: float | None) -> None:
 
 def _as_timeout(error: BaseException) -> BaseException:
     """What the kernel calls a call that would block is, on a socket that blocks, its time limit."""
-    if isinstance(error, BlockingIOError) or isinstance(error.__context__, BlockingIOError):
+    by_parser = isinstance(error, redis.ConnectionError)
+    if isinstance(error.__context__ if by_parser else error, BlockingIOError):
         return redis.TimeoutError("no reply in time")
     return error
 

@@ -105,6 +105,7 @@ class RateLimiter:
             weakref.WeakKeyDictionary()
         )
         self._last_pipeline: tuple[Callable[[], Any], Pipeline | None] = (lambda: None), None
+        self._giving_back: set[asyncio.Task[None]] = set()
         # Of what is free, a process takes this part at most.
         self._share = 2 * config.local_processes
         self._packed: dict[tuple[Any, ...], PackedLimits] = {}
@@ -155,22 +156,39 @@ class RateLimiter:
             known = self._known(limits, whom)
             if known is not None:
                 return known
+        if limits.slots or limits.leased:
+            return await self._acheck_to_the_end(limits, whom)
         asked = self._asked(limits, whom, True)
         try:
-            if self.breaker.in_a_row:
-                reply = await self._ask_async(asked[0], "check")
-            else:  # The same without a coroutine of its own, for what is nearly always so.
-                try:
-                    reply = await self._pipeline().ask(asked[0])
-                except redis.exceptions.NoScriptError:
-                    reply = await self._ask_async(packing.with_source("check", asked[0]))
-                except (redis.RedisError, OSError) as error:
-                    raise self._failure(error) from error
+            reply = await self._ask_async(asked[0], "check")
         except Unavailable:
             return self._without_redis(limits, whom, True)
         if reply.__class__ is bytes:
             return Decision.from_reply(True, limits, reply)
         return self._answered(limits, whom, asked, reply)
+
+    async def _acheck_to_the_end(self, limits: PackedLimits, whom: tuple[str, ...]) -> Decision:
+        """Also where whoever asks is cancelled: a block is kept, and a slot given back."""
+
+        async def check() -> Decision:
+            asked = self._asked(limits, whom, True)
+            try:
+                reply = await self._ask_async(asked[0], "check")
+            except Unavailable:
+                return self._without_redis(limits, whom, True)
+            return self._answered(limits, whom, asked, reply)
+
+        async def give_back() -> None:
+            await self.arelease((await checking).held)
+
+        checking = asyncio.create_task(check())
+        try:
+            return await asyncio.shield(checking)
+        except asyncio.CancelledError:
+            task = asyncio.create_task(give_back())
+            self._giving_back.add(task)
+            task.add_done_callback(self._giving_back.discard)
+            raise
 
     def check(self, targets: Sequence[Target], *, charge: bool = True) -> Decision:
         """``check_limits``, for limits that are named with whom they count."""

@@ -8,6 +8,7 @@ read of all of them.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections import deque
 from typing import Any, cast
 
@@ -111,7 +112,8 @@ class _Line:
         self._due: deque[tuple[float, Reply]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._idle: asyncio.Future[None] | None = None
-        self.writer = asyncio.create_task(self._write())
+        # Not in the context of the request that happened to be the first.
+        self.writer = asyncio.create_task(self._write(), context=contextvars.Context())
 
     def ask(self, command: bytes) -> Reply:
         if len(self._unsent) + len(self._sent) >= MOST_IN_FLIGHT:

@@ -29,7 +29,6 @@ from .connection import as_unavailable
 from .keys import Keys
 
 LOCK_MS = 5_000
-FIRST_LOOK = "-"
 MOST_RESETS = 1_000
 """So many resets are kept; every process looks several times a second."""
 
@@ -71,12 +70,17 @@ def _rule(raw: dict[str, Any]) -> Rule:
 
 
 class Look(NamedTuple):
-    """``version`` None: Redis holds no ruleset, nor what it told before. ``reset`` None: more
-    identities than are kept, so that it may be anybody."""
+    """``version`` None: Redis holds no ruleset. ``reset``: who was reset since the last look; None:
+    more than are kept, or Redis has lost what it knew (``born`` differs), so it may be anybody.
+    ``seen`` and ``born`` are for the next look."""
 
     version: int | None
     reset: frozenset[str] | None
     seen: str
+    born: bytes | None
+
+
+FIRST_LOOK = Look(None, None, "-", None)
 
 
 class RulesetStore:
@@ -92,21 +96,22 @@ class RulesetStore:
         arguments = (script.source, 1, self._keys.ruleset, ruleset.version, encode(ruleset))
         return bool(self._ask("eval", *arguments))
 
-    def look(self, since: str) -> Look:
-        """The version, and who was reset since the last look (``Look.seen``)."""
+    def look(self, last: Look) -> Look:
+        """The version, and who was reset since the last look."""
         try:
             pipeline = self._client.pipeline(transaction=False)
-            pipeline.hget(self._keys.ruleset, "version")
-            pipeline.xrange(self._keys.resets, min=since)
-            version, resets = pipeline.execute()
+            pipeline.hmget(self._keys.ruleset, "version", "born")
+            pipeline.xrange(self._keys.resets, min=last.seen)
+            (version, born), resets = pipeline.execute()
         except (redis.RedisError, OSError) as error:
             raise as_unavailable(error) or error from error
-        if version is None:
-            return Look(None, None, FIRST_LOOK)
+        if version is None or born != last.born:
+            return FIRST_LOOK._replace(version=version and int(version), born=born)
         digests: frozenset[str] | None = None
         if len(resets) < MOST_RESETS:
             digests = frozenset(who for _, row in resets for who in row[b"of"].decode().split())
-        return Look(int(version), digests, f"({resets[-1][0].decode()}" if resets else since)
+        seen = f"({resets[-1][0].decode()}" if resets else last.seen
+        return Look(int(version), digests, seen, born)
 
     def tell_reset(self, digests: Sequence[str]) -> None:
         """To every process that looks."""

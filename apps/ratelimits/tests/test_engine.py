@@ -186,3 +186,12 @@ def planned(engine, address, user=ANONYMOUS) -> Rule:
     facts = RequestFacts("GET", "/api/test", address)
     (rule,) = engine.plan(engine.candidates(facts), facts, user).rules
     return rule
+
+
+def test_a_ruleset_that_cannot_be_read_fails_no_request(engine, redis_client):
+    make()
+    engine.publish()
+    unknown = b'{"version": 9e15, "rules": [{"of another": "version"}]}'
+    redis_client.hset(engine.limiter.keys.ruleset, "data", unknown)
+    engine.start()
+    assert [compiled.rule.name for compiled in engine.index.rules] == ["one"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import socket
 import threading
@@ -493,3 +494,39 @@ def test_a_mistake_in_a_script_surfaces(limiter):
     limiter.client.rpush(limiter.keys.bucket(A), "not a bucket")
     with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
         limiter.check([Target(rule(), A)])
+
+
+async def test_a_slot_that_came_too_late_for_who_was_cancelled_is_given_back(limiter):
+    target = Target(rule(Algorithm.CONCURRENCY, quota=1), A)
+    assert (await limiter.acheck([target])).allowed  # Connected, and the script is known.
+    limiter.client.flushdb()
+    asked = asyncio.create_task(limiter.acheck([target]))
+    while not limiter.client.exists(limiter.keys.sidecar(target.rule, A)):
+        await asyncio.sleep(0)
+        if asked.done():
+            break
+        asked.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    async with asyncio.timeout(5):
+        while limiter.client.zcard(limiter.keys.sidecar(target.rule, A)):
+            await asyncio.sleep(0.01)
+    await limiter.aclose()
+
+
+@pytest.mark.parametrize("rights", ["-evalsha -eval", "-@all"])
+def test_a_command_that_an_acl_forbids_is_left_to_the_policy(limiter, rights):
+    target = Target(rule(quota=1, on_failure=FailurePolicy.DENY), A)
+    limiter.check([target])
+    # Of the default user, which the limiter's connection is: others are not touched.
+    admin = limiter.client
+    admin.execute_command("ACL", "SETUSER", "other", "on", "nopass", "~*", "+@all")
+    options = admin.connection_pool.connection_kwargs
+    other = redis.Redis(options["host"], options["port"], username="other", password="any")
+    try:
+        other.execute_command("ACL", "SETUSER", "default", *rights.split())
+        assert limiter.check([target]).unavailable
+    finally:
+        other.execute_command("ACL", "SETUSER", "default", "+@all")
+        other.execute_command("ACL", "DELUSER", "other")
+        other.close()

@@ -515,12 +515,12 @@ def digests(engine: Engine, address: str) -> tuple[str, ...]:
 
 def make(**changes) -> RateLimit:
     values = {"name": "one", "quota": 1, "path_kind": "exact", "path": "/api/test"}
-    values["algorithm"] = "fixed_window"
+    values |= {"algorithm": "fixed_window", "window_unit": 86_400}
     return RateLimit.objects.create(**{**values, **changes})
 
 
 def test_a_reset_in_one_process_is_in_force_in_another_within_a_second(engine):
-    make(window_unit=86_400)
+    make()
     engine.refresh()
     elsewhere = Elsewhere()
     try:
@@ -557,3 +557,22 @@ def test_what_was_denied_is_forgotten_where_redis_has_lost_everything(engine, re
     redis_client.flushall()
     engine.refresh()
     assert check(engine, "192.0.2.1").allowed
+
+
+def test_a_process_that_comes_second_forgets_too_where_redis_has_lost_everything(
+    engine, redis_client
+):
+    make()
+    engine.refresh()
+    elsewhere = Elsewhere()
+    try:
+        elsewhere.check("192.0.2.1")
+        assert elsewhere.check("192.0.2.1") == (False, 1, 0)
+        redis_client.flushall()
+        engine.publish()
+        deadline = time.monotonic() + 1
+        while not elsewhere.check("192.0.2.1")[0]:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        elsewhere.stop()
