@@ -81,6 +81,7 @@ def test_the_server_says_what_the_scripts_cost_it(run):
 
 def test_memory_is_measured_for_each_number_of_limits(run, monkeypatch):
     monkeypatch.setattr(stored, "IDENTITIES", 10 * stored.BATCH)
+    monkeypatch.setattr(stored, "SETTLE_S", 0.02)
     found = stored.memory(run)
     assert found.absent == {}
     assert len(found.taken) == 9

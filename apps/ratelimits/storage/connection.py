@@ -47,7 +47,7 @@ _UNAVAILABLE_ERRORS = (
 )
 
 
-def as_unavailable(error: redis.RedisError | OSError) -> Unavailable | None:
+def as_unavailable(error: Exception) -> Unavailable | None:
     """The error as Unavailable, or None where it is a mistake of ours and must surface."""
     if isinstance(error, redis.ResponseError) and not isinstance(error, _UNAVAILABLE_ERRORS):
         text = str(error)

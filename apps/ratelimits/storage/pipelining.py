@@ -112,21 +112,21 @@ class _Line:
         self._due: deque[tuple[float, Reply]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._idle: asyncio.Future[None] | None = None
+        self._loop = asyncio.get_running_loop()
         # Not in the context of the request that happened to be the first.
         self.writer = asyncio.create_task(self._write(), context=contextvars.Context())
 
     def ask(self, command: bytes) -> Reply:
-        if len(self._unsent) + len(self._sent) >= MOST_IN_FLIGHT:
+        if len(self._due) >= MOST_IN_FLIGHT:
             raise redis.exceptions.MaxConnectionsError(
                 f"{MOST_IN_FLIGHT:,} commands wait for their replies"
             )
-        loop = asyncio.get_running_loop()
-        reply: Reply = loop.create_future()
+        reply: Reply = self._loop.create_future()
         self._unsent.append((command, reply))
-        due_s = loop.time() + self._timeout_s
+        due_s = self._loop.time() + self._timeout_s
         self._due.append((due_s, reply))
         if self._timer is None:
-            self._timer = loop.call_at(due_s, self._expire)
+            self._timer = self._loop.call_at(due_s, self._expire)
         # The writer runs in the next turn of the loop, behind all that this turn still asks.
         if self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
