@@ -66,22 +66,16 @@ class Connections:
             connection._sock.sendall(command)
             reply = connection._parser.read_response()
             if isinstance(reply, redis.RedisError):
-                raise reply
-        except BaseException as raised:
-            error = _as_timeout(raised)
-            answered = isinstance(error, redis.ResponseError) and not isinstance(error, _MOVED)
-            if answered and connection.is_connected:
-                self._give_back(connection)
-            else:
-                self._lose(connection)
-                if isinstance(error, Exception):
-                    # The others may have gone with it, as when the server was restarted.
-                    self._failed_s = time.monotonic()
-                if isinstance(error, _MOVED):
-                    self._stale_s = now_s
-            if error is raised:
-                raise
-            raise error from raised
+                try:
+                    raise reply
+                finally:
+                    # A traceback keeps this frame, which would keep the error: neither would go.
+                    del reply
+        except BaseException as error:
+            self._failed(connection, error, now_s)
+            if _timed_out(error):
+                raise redis.TimeoutError("no reply in time") from error
+            raise
         self._free.append((connection, now_s))
         if self._waiting:
             self._tell()
@@ -142,6 +136,19 @@ class Connections:
         connection.connect()
         _wait_in_kernel(connection._sock, connection.socket_timeout)
 
+    def _failed(self, connection: Any, error: BaseException, asked_s: float) -> None:
+        """Keep or close a connection whose command, asked at that time, ended with an error."""
+        moved = isinstance(error, _MOVED) or _timed_out(error)
+        if isinstance(error, redis.ResponseError) and not moved and connection.is_connected:
+            self._give_back(connection)
+            return
+        self._lose(connection)
+        if isinstance(error, Exception):
+            # The others may have gone with it, as when the server was restarted.
+            self._failed_s = time.monotonic()
+        if moved:
+            self._stale_s = asked_s
+
     def _give_back(self, connection: Any) -> None:
         self._free.append((connection, time.monotonic()))
         if self._waiting:
@@ -189,12 +196,10 @@ def _wait_in_kernel(sock: Any, timeout_s: float | None) -> None:
     sock.settimeout(None)
 
 
-def _as_timeout(error: BaseException) -> BaseException:
+def _timed_out(error: BaseException) -> bool:
     """What the kernel calls a call that would block is, on a socket that blocks, its time limit."""
     by_parser = isinstance(error, redis.ConnectionError)
-    if isinstance(error.__context__ if by_parser else error, BlockingIOError):
-        return redis.TimeoutError("no reply in time")
-    return error
+    return isinstance(error.__context__ if by_parser else error, BlockingIOError)
 
 
 _living: weakref.WeakSet[Connections] = weakref.WeakSet()
