@@ -265,7 +265,9 @@ def _standing(rate: Rate, allowed: bool, a: int, b: int, c: int, now: int, cost:
     match rate.algorithm:
         case Algorithm.FIXED_WINDOW:
             end = a + rate.window_us - now
-            return Standing(max(0, rate.quota - b), 0 if allowed else end, end if b else 0, end)
+            # Under a block it may fit already: then only the block is waited for.
+            fits = allowed or b + cost <= rate.quota
+            return Standing(max(0, rate.quota - b), 0 if fits else end, end if b else 0, end)
         case Algorithm.SLIDING_WINDOW:
             return _sliding_window_standing(rate, allowed, a, b, c, now, cost)
         case _:
@@ -273,7 +275,8 @@ def _standing(rate: Rate, allowed: bool, a: int, b: int, c: int, now: int, cost:
             reset = rate.window_us if a else 0
             # A slot may be released at any time: nothing is promised of the next instant.
             steady = wait if rate.algorithm is Algorithm.SLIDING_LOG else 0
-            return Standing(max(0, rate.quota - a), 0 if allowed else wait, reset, steady)
+            fits = allowed or a + cost <= rate.quota
+            return Standing(max(0, rate.quota - a), 0 if fits else wait, reset, steady)
 
 
 def _token_bucket_standing(

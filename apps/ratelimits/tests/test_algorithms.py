@@ -581,3 +581,21 @@ def test_a_block_that_is_over_says_nothing_more_once_the_limit_blocks_no_longer(
     ok, idle, state = decide(replace(rate, block_us=0), state, T0 + 2_000)
     assert not ok
     assert idle.blocked_until_us == state.blocked_until_us == 0
+
+
+@pytest.mark.parametrize("algorithm", list(Algorithm))
+def test_a_block_that_lasts_into_free_quota_is_all_that_is_waited_for(algorithm):
+    rate = Rate(algorithm, 1, 100, burst=1, block_us=100)
+    start = T0 - T0 % 100
+    _, _, state = decide(rate, EMPTY, start)
+    ok, _, state = decide(rate, state, start + 50)
+    assert not ok
+    ok, state, _ = decide(rate, state, start + 120)
+    assert not ok
+    told = standing(rate, state.blocked_until_us, state.a, state.b, state.c, start + 120)
+    waited = start + 120 + told.retry_after_us
+    assert waited >= start + 150
+    if algorithm is not Algorithm.SLIDING_WINDOW:  # The last window weighs on for longer.
+        assert waited == start + 150
+    assert not decide(rate, state, waited - 1)[0]
+    assert decide(rate, state, waited)[0]

@@ -246,6 +246,11 @@ def test_who_is_remembered_is_decided_as_if_each_request_had_been_asked(some_rat
     ],
     [30_000] * 12,
 )
+@example(
+    # A block that ends when the log has had room for a while.
+    [Rate(Algorithm.SLIDING_LOG, 2, 70_000, 1, block_us=40_000)],
+    [0, 2, 29_999, 0, 9_999, 30_000],
+)
 def test_what_a_remembered_denial_says_is_what_asking_would_say(some_rates, pauses):
     limits = limits_of(some_rates)
     clock, packed = Clock(), PackedLimits(KEYS, limits, [0] * len(limits))
