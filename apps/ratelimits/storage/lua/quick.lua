@@ -3,7 +3,8 @@
 -- It takes the same plan, whose second byte is 2 where all limits are plain: token_bucket,
 -- fixed_window or sliding_window, every request counted as it comes, without block or lease. It
 -- walks the plan and the stored records side by side, both in the order of tags, and writes the
--- bucket anew as it goes. Where all allow, the reply is the bucket as it was written, or a list of
+-- bucket anew as it goes (what reads the next record stands there twice: a function would cost a call
+-- for each). Where all allow, the reply is the bucket as it was written, or a list of
 -- them. Where one does not, nothing has been written, and the second part decides.
 
 local plan, PADDING = ARGV[1], 50
