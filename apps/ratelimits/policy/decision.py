@@ -163,7 +163,7 @@ class Decision:
 
 def _standing_without(charge: Charge) -> Standing:
     rate = charge.rule.rate
-    if rate.algorithm is Algorithm.SLIDING_LOG:
+    if rate.algorithm in (Algorithm.SLIDING_LOG, Algorithm.CONCURRENCY):
         # The charge's state names its own entry alone: what remains is known by its sum.
         used = charge.state.a - rate.cost
         left = State(used, charge.state.b if used else 0)
@@ -189,6 +189,18 @@ def decide_all(
         unavailable=unavailable,
         blocked=blocked,
     )
+
+
+def together(decisions: Sequence[Decision]) -> Decision:
+    """One decision of those on parts of a request: allowed where all of them allow."""
+    whole = decide_all(
+        [verdict for decision in decisions for verdict in decision.verdicts],
+        held=tuple(held for decision in decisions for held in decision.held),
+        charges=tuple(charge for decision in decisions for charge in decision.charges),
+        unavailable=any(decision.unavailable for decision in decisions),
+    )
+    whole.allowed = all(decision.allowed for decision in decisions)
+    return whole
 
 
 ALLOWED = Decision(True)

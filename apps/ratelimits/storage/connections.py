@@ -9,7 +9,7 @@ is new at each request. What was opened last is used first, so that a busy site 
 
 from __future__ import annotations
 
-import math
+import contextlib
 import os
 import socket
 import struct
@@ -17,16 +17,34 @@ import sys
 import threading
 import time
 import weakref
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis
 
 IDLE_S = 1.0
 """After so long the server may have closed a connection: it is looked at before it is used."""
 
+CONNECT_S = 0.5
+"""So long each step of connecting may take: no request waits for it beyond its own time limit."""
+
+NEARLY_ALL = 0.95
+LEAST_WAIT_S = 0.001
+"""A connection that came late is asked for what is left of the time, where that is much less."""
+
 
 _MOVED = TimeoutError, redis.TimeoutError, redis.exceptions.ReadOnlyError
 """Nobody there, or a replica by now: whoever connects anew may be led to the new primary."""
+
+
+class Sent(NamedTuple):
+    """A command on its way. ``short``: what its connection waits is less than usual; ``second``:
+    its reply is the second one."""
+
+    connection: Any
+    asked_s: float
+    deadline_s: float
+    short: bool
+    second: bool
 
 
 class Connections:
@@ -45,11 +63,16 @@ class Connections:
         self._kept: list[tuple[Any, float]] = []
         self._open = 0
         self._waiting = 0
+        self._opening = 0
         self._failed_s = self._stale_s = 0.0
+        self._refused: Exception | None = None
+        self._refused_s = 0.0
         self._changed = threading.Condition()
 
-    def ask(self, command: bytes) -> Any:
-        """The reply to one packed command. Raises redis.RedisError (an error reply too) or OSError.
+    def ask(self, command: bytes, within_s: float | None = None, before: bytes = b"") -> Any:
+        """The reply to one packed command. Raises redis.RedisError (an error reply too) or OSError,
+        within the time limit, or ``within_s``. ``before``, only with that: a command that leaves
+        with it on the same connection, whose reply tells nothing.
 
         Never sent twice. Where it fails or is broken off, its connection is closed: what is
         still to come on it would answer somebody else.
@@ -58,10 +81,10 @@ class Connections:
         try:
             connection, used_s = self._free.pop()
         except IndexError:
-            connection, used_s = self._another()
+            return self._ask_late(command, before, None, now_s, within_s)
+        if now_s - used_s > IDLE_S or used_s < self._failed_s or within_s is not None:
+            return self._ask_late(command, before, (connection, used_s), now_s, within_s)
         try:
-            if now_s - used_s > IDLE_S or used_s < self._failed_s:
-                self._renew(connection, used_s)
             # Connection's own methods around these two take as long again as both of them.
             connection._sock.sendall(command)
             reply = connection._parser.read_response()
@@ -72,30 +95,122 @@ class Connections:
                     # A traceback keeps this frame, which would keep the error: neither would go.
                     del reply
         except BaseException as error:
-            self._failed(connection, error, now_s)
-            if _timed_out(error):
-                raise redis.TimeoutError("no reply in time") from error
-            raise
+            reply = self._after_all(connection, error, now_s)
         self._free.append((connection, now_s))
         if self._waiting:
             self._tell()
         return reply
 
-    def _another(self) -> tuple[Any, float]:
-        """A new connection, or one that comes free in time where there are as many as may be."""
-        deadline_s = time.monotonic() + self._timeout_s
+    def _ask_late(
+        self,
+        command: bytes,
+        before: bytes,
+        found: tuple[Any, float] | None,
+        now_s: float,
+        within_s: float | None,
+    ) -> Any:
+        """``ask`` on a connection that is to be looked at or waited for first."""
+        deadline_s = now_s + (self._timeout_s if within_s is None else within_s)
+        return self.receive(self.send(command, deadline_s, before=before, found=found))
+
+    def send(
+        self,
+        command: bytes,
+        deadline_s: float,
+        *,
+        before: bytes = b"",
+        found: tuple[Any, float] | None = None,
+    ) -> Sent:
+        """The first half of ``ask``; the other is due by ``deadline_s``, and must follow."""
+        asked_s = time.monotonic()
+        if found is None:
+            with contextlib.suppress(IndexError):
+                found = self._free.pop()
+        connection, _ = self._looked_at(found, deadline_s)
+        left_s = deadline_s - time.monotonic()
+        short = left_s < self._timeout_s * NEARLY_ALL
+        try:
+            if short:
+                _limit(connection, max(left_s, LEAST_WAIT_S))
+            connection._sock.sendall(before + command)
+        except BaseException as error:
+            self._failed(connection, error, asked_s)
+            raise
+        return Sent(connection, asked_s, deadline_s, short, bool(before))
+
+    def receive(self, sent: Sent) -> Any:
+        """The reply to what was sent."""
+        connection = sent.connection
+        short = sent.short
+        try:
+            left_s = sent.deadline_s - time.monotonic()
+            if left_s < self._timeout_s * NEARLY_ALL:
+                _limit(connection, max(left_s, LEAST_WAIT_S))
+                short = True
+            if sent.second:
+                connection._parser.read_response()
+            reply = connection._parser.read_response()
+            if isinstance(reply, redis.RedisError):
+                try:
+                    raise reply
+                finally:
+                    del reply
+        except BaseException as error:
+            reply = self._after_all(connection, error, sent.asked_s, short)
+        if short:
+            _limit(connection, self._timeout_s)
+        self._give_back(connection)
+        return reply
+
+    def _after_all(
+        self, connection: Any, error: BaseException, asked_s: float, short: bool = False
+    ) -> Any:
+        """The reply that came too late to be waited for, but is there. Raises ``error`` where
+        none is, and the reply where that is an error; the connection is seen to then."""
+        reply = _read_again(connection) if _timed_out(error) else _NOTHING
+        if reply is not _NOTHING and not isinstance(reply, redis.RedisError):
+            return reply
+        try:
+            if short and connection.is_connected:
+                _limit(connection, self._timeout_s)
+            if reply is not _NOTHING:
+                self._failed(connection, reply, asked_s)
+                raise reply from error
+            self._failed(connection, error, asked_s)
+            if _timed_out(error):
+                raise redis.TimeoutError("no reply in time") from error
+            raise error
+        finally:
+            del reply, error
+
+    def abandon(self, sent: Sent) -> None:
+        """Nobody will ask for this reply."""
+        self._lose(sent.connection)
+
+    def _looked_at(self, found: tuple[Any, float] | None, deadline_s: float) -> tuple[Any, float]:
+        """A connection that looks well: ``found``, another, or one that is new or comes free."""
+        began_s = time.monotonic()
+        if found is not None:
+            if self._is_well(*found):
+                return found
+            self._lose(found[0])
         with self._changed:
             self._waiting += 1
             try:
-                found = self._free_or_new()
+                found = self._free_one()
                 while found is None:
+                    if self._refused is not None and self._refused_s >= began_s:
+                        raise _anew(self._refused)
+                    if self._opening < self._waiting and self._open < self._most:
+                        self._open_another()
                     left_s = deadline_s - time.monotonic()
                     if left_s <= 0:
-                        raise redis.exceptions.MaxConnectionsError(
-                            f"all {self._most} connections were in use for {self._timeout_s} s"
-                        )
+                        raise self._too_late()
                     self._changed.wait(left_s)
-                    found = self._kept.pop() if self._kept else self._free_or_new()
+                    found = self._kept.pop() if self._kept else self._free_one()
+                    if found is not None and not self._is_well(*found):
+                        self._drop(found)
+                        found = None
                 return found
             finally:
                 self._waiting -= 1
@@ -104,37 +219,95 @@ class Connections:
                 elif self._kept:
                     self._changed.notify()
 
-    def _free_or_new(self) -> tuple[Any, float] | None:
-        try:
-            return self._free.pop()
-        except IndexError:
-            pass
-        if self._open >= self._most:
-            return None
-        # Connected by its first use, which closes it where that fails.
-        made = self._pool.connection_class(**self._pool.connection_kwargs)
+    def _free_one(self) -> tuple[Any, float] | None:
+        while True:
+            try:
+                found = self._free.pop()
+            except IndexError:
+                return None
+            if self._is_well(*found):
+                return found
+            self._drop(found)
+
+    def _drop(self, found: tuple[Any, float]) -> None:
+        """With the lock held."""
+        found[0].disconnect()
+        self._open -= 1
+
+    def _too_late(self) -> redis.RedisError:
+        if self._open >= self._most and not self._opening:
+            return redis.exceptions.MaxConnectionsError(
+                f"all {self._most} connections were in use for {self._timeout_s} s"
+            )
+        return redis.TimeoutError("no connection in time")
+
+    def _open_another(self) -> None:
+        """Connects in a thread of its own: a request waits for it as long as for a reply and no
+        longer, and whoever comes later finds it. Called with the lock held."""
         self._open += 1
-        return made, -math.inf
+        self._opening += 1
+        args = (self._changed,)
+        work = threading.Thread(
+            target=self._connect, args=args, name="ratelimits-connect", daemon=True
+        )
+        try:
+            work.start()
+        except RuntimeError as error:  # The interpreter is at its end, or out of threads.
+            self._open -= 1
+            self._opening -= 1
+            raise redis.ConnectionError(str(error)) from error
 
-    def _renew(self, connection: Any, used_s: float) -> None:
-        """Connect, or connect again where the server has closed the connection meanwhile.
+    def _connect(self, changed: threading.Condition) -> None:
+        error: Exception | None = None
+        connection = None
+        try:
+            connection = self.connected()
+        except Exception as failure:
+            error = failure
+        with changed:
+            self._opening -= 1
+            if connection is None:
+                self._open -= 1
+                self._refused, self._refused_s = error, time.monotonic()
+                self._failed_s = self._refused_s
+                changed.notify_all()
+            else:
+                self._free.append((connection, time.monotonic()))
+                self._keep_one()
 
-        Nothing has been sent on it yet, so that this asks nobody twice. A byte that waits there
-        unasked for belongs to no command of ours: such a connection is not used either. Nor one
-        as old as one whose server has moved: that cannot be seen.
-        """
-        if connection.is_connected:
-            stale = used_s < self._stale_s
-            if not stale:
-                try:
-                    stale = connection.can_read(0)
-                except redis.ConnectionError:
-                    stale = True
-            if not stale:
-                return
+    def connected(self) -> Any:
+        """A new connection, the handshake done. Raises redis.RedisError or OSError."""
+        options = {**self._pool.connection_kwargs}
+        options["socket_connect_timeout"] = options["socket_timeout"] = CONNECT_S
+        connection = self._pool.connection_class(**options)
+        try:
+            connection.connect()
+            _limit(connection, self._timeout_s)
+        except BaseException:
             connection.disconnect()
-        connection.connect()
-        _wait_in_kernel(connection._sock, connection.socket_timeout)
+            raise
+        return connection
+
+    def add(self, connection: Any) -> None:
+        """One that was connected elsewhere, where there is still room for it."""
+        with self._changed:
+            if self._open < self._most:
+                self._open += 1
+                self._free.append((connection, time.monotonic()))
+                self._keep_one()
+                return
+        connection.disconnect()
+
+    def _is_well(self, connection: Any, used_s: float) -> bool:
+        """Whether it may be used: not where the server has closed it meanwhile, nor where a byte
+        waits unasked for, which belongs to no command of ours; nor one as old as one whose server
+        has moved: that cannot be seen."""
+        if used_s < self._stale_s:
+            return False
+        try:
+            return not connection.can_read(0)
+        except redis.ConnectionError:
+            return False
 
     def _failed(self, connection: Any, error: BaseException, asked_s: float) -> None:
         """Keep or close a connection whose command, asked at that time, ended with an error."""
@@ -155,16 +328,18 @@ class Connections:
             self._tell()
 
     def _tell(self) -> None:
-        """Keep what came free for one who waits: who asks all the time would take it each time."""
         with self._changed:
-            if self._free and len(self._kept) < self._waiting:
-                self._kept.append(self._free.pop())
-            self._changed.notify()
+            self._keep_one()
+
+    def _keep_one(self) -> None:
+        """What came free is for one who waits: who asks all the time would take it each time."""
+        if self._free and len(self._kept) < self._waiting:
+            self._kept.append(self._free.pop())
+        self._changed.notify()
 
     def _lose(self, connection: Any) -> None:
-        connection.disconnect()
         with self._changed:
-            self._open -= 1
+            self._drop((connection, 0.0))
             self._changed.notify()
 
     def close(self) -> None:
@@ -181,25 +356,55 @@ class Connections:
         self.close()
 
 
-def _wait_in_kernel(sock: Any, timeout_s: float | None) -> None:
-    """Let the kernel end a wait that is too long: with a time limit of Python's, every send and
-    receive is preceded by a poll, which doubles the system calls and the hand-overs of the GIL.
+def _limit(connection: Any, seconds: float) -> None:
+    """So long a send or a receive may take.
 
+    Let the kernel end a wait that is too long: with a time limit of Python's, every send and
+    receive is preceded by a poll, which doubles the system calls and the hand-overs of the GIL.
     TLS would go on reading for ever, and gevent's sockets never block: they keep Python's.
     """
-    if timeout_s is None or type(sock).__module__ != "socket" or sys.platform == "win32":
+    sock = connection._sock
+    if type(sock).__module__ != "socket" or sys.platform == "win32":
+        sock.settimeout(seconds)
         return
-    seconds, part = divmod(timeout_s, 1)
-    limit = struct.pack("@ll", int(seconds), max(1, int(part * 1_000_000)))
+    whole, part = divmod(seconds, 1)
+    limit = struct.pack("@ll", int(whole), max(1, int(part * 1_000_000)))
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
     sock.settimeout(None)
 
 
+_NOTHING = object()
+"""Not even None, which is a reply."""
+
+
+def _read_again(connection: Any) -> Any:
+    """The reply, where it has come by now: this process may not have run when it came."""
+    sock = connection._sock
+    if sock is None:
+        return _NOTHING
+    before_s = sock.gettimeout()
+    try:
+        sock.setblocking(False)
+        return connection._parser.read_response()
+    except (redis.RedisError, OSError):
+        return _NOTHING
+    finally:
+        sock.settimeout(before_s)
+
+
 def _timed_out(error: BaseException) -> bool:
     """What the kernel calls a call that would block is, on a socket that blocks, its time limit."""
+    if isinstance(error, (TimeoutError, redis.TimeoutError)):
+        return True
     by_parser = isinstance(error, redis.ConnectionError)
     return isinstance(error.__context__ if by_parser else error, BlockingIOError)
+
+
+def _anew(error: Exception) -> Exception:
+    """The same for another thread, without the first one's traceback."""
+    known = isinstance(error, (redis.RedisError, OSError))
+    return type(error)(*error.args) if known else redis.ConnectionError(repr(error))
 
 
 _living: weakref.WeakSet[Connections] = weakref.WeakSet()

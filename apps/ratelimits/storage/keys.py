@@ -5,6 +5,7 @@
 ``<prefix>c:{<digest>}:<limit>:<epoch>``    concurrency slots of one limit
 ``<prefix>ruleset``                         hash: version, data
 ``<prefix>resets``                          stream, capped: digests of identities that were reset
+``<prefix>probe``                           string: whether a server that failed takes writes again
 
 The braces are a cluster's hash tag: what belongs to one identity lies in one slot.
 """
@@ -39,5 +40,14 @@ class Keys:
         return f"{self.prefix}ruleset:lock"
 
     @property
+    def probe(self) -> str:
+        return f"{self.prefix}probe"
+
+    @property
     def resets(self) -> str:
         return f"{self.prefix}resets"
+
+
+def tag_of(key: str) -> str:
+    """The hash tag: the digest of whom a bucket, a log or slots belong to."""
+    return key.partition("{")[2].partition("}")[0]

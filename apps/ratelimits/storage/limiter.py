@@ -9,29 +9,29 @@ that the sync and the async path differ in the lines that wait.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
-import weakref
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Coroutine, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import redis
-import redis.asyncio
 
 from ..policy import algorithms
-from ..policy.decision import ALLOWED, Charge, Decision, Held, Verdict, decide_all
+from ..policy.decision import ALLOWED, Charge, Decision, Held, Verdict, decide_all, together
 from ..policy.identity import Digests
 from ..policy.rules import Algorithm, Counts, FailurePolicy, Mode, Rate, Rule
-from . import packing, scripts
-from .connection import Breaker, as_unavailable, make_async_client
-from .connections import Connections
+from . import packing, transport
+from .cluster import Cluster
 from .errors import Unavailable
 from .keys import Keys
 from .leases import Leases
 from .local import LocalLimiter
 from .memory import Denials
+from .node import Ask
 from .packing import PackedLimits
-from .pipelining import Pipeline
+from .returns import Returns
 
 DEFAULT_RULE = Rule(
     id=0, name="default", rate=Rate(Algorithm.TOKEN_BUCKET, 100, 60_000_000, burst=100)
@@ -42,25 +42,31 @@ UNAVAILABLE_RETRY_US = 1_000_000
 MOST_PACKED = 4_096
 
 
-class Config(Protocol):
+class Config(transport.Config, Protocol):
     """The part of the site's RateLimitConfig that a limiter reads."""
 
     @property
-    def redis_url(self) -> str: ...
-    @property
-    def key_prefix(self) -> str: ...
-    @property
     def identity_key(self) -> bytes: ...
     @property
-    def redis_timeout_ms(self) -> int: ...
-    @property
-    def redis_max_connections(self) -> int: ...
-    @property
-    def breaker_failures(self) -> int: ...
-    @property
-    def breaker_open_ms(self) -> int: ...
-    @property
     def local_processes(self) -> int: ...
+
+
+_Asked = tuple[bytes, float, int, bool, int, str]
+"""A check on its way: its command, when it was sent, how often identities had been forgotten by
+then, whether it charges, the lease that it takes, and its member in sets of slots."""
+
+
+@dataclass(slots=True)
+class _Part:
+    """The limits of a check that count the same identity."""
+
+    limits: PackedLimits
+    whom: tuple[str]
+    asked: _Asked = (b"", 0.0, 0, True, 0, "")
+
+    @property
+    def ask(self) -> Ask:
+        return Ask(self.asked[0], "check", self.whom[0])
 
 
 class Target(NamedTuple):
@@ -68,11 +74,6 @@ class Target(NamedTuple):
 
     rule: Rule
     digest: str
-
-
-_Asked = tuple[bytes, float, int, bool, int, str]
-"""A check on its way: its command, when it was sent, how often identities had been forgotten by
-then, whether it charges, the lease that it takes, and its member in sets of slots."""
 
 
 class RateLimiter:
@@ -87,30 +88,27 @@ class RateLimiter:
     """
 
     def __init__(
-        self, config: Config, client: redis.Redis, *, rules: Sequence[Rule] = (DEFAULT_RULE,)
+        self,
+        config: Config,
+        client: redis.Redis | None = None,
+        *,
+        rules: Sequence[Rule] = (DEFAULT_RULE,),
     ) -> None:
         self.keys = Keys(config.key_prefix)
-        self.client = client
-        self.breaker = Breaker(config.breaker_failures, config.breaker_open_ms / 1000)
+        self.redis = transport.make_transport(config, client.connection_pool if client else None)
+        # Of one node there is no need to ask which, and each call less is a thirtieth of a check.
+        self._node = None if isinstance(self.redis, Cluster) else self.redis
         self.digests = Digests(config.identity_key)
         self.denials = Denials()
         self.leases = Leases()
         self.forgotten = 0
-        self._config = config
-        self._timeout_s = config.redis_timeout_ms / 1000
-        self._connections = Connections(
-            client.connection_pool, config.redis_max_connections, self._timeout_s
-        )
-        self._pipelines: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Pipeline] = (
-            weakref.WeakKeyDictionary()
-        )
-        self._last_pipeline: tuple[Callable[[], Any], Pipeline | None] = (lambda: None), None
         self._giving_back: set[asyncio.Task[None]] = set()
         # Of what is free, a process takes this part at most.
         self._share = 2 * config.local_processes
         self._packed: dict[tuple[Any, ...], PackedLimits] = {}
         self._own = PackedLimits(self.keys, tuple(rules), (0,) * len(rules))
         self._local = LocalLimiter(config.local_processes)
+        self._returns = Returns(self.redis, self.keys, self._local)
 
     def check_rate_limit(self, identity: str) -> Decision:
         """Charge one request of ``identity`` to the rules this limiter was made with."""
@@ -137,13 +135,15 @@ class RateLimiter:
     ) -> Decision:
         """Decide every limit at once for the identities ``whom``, different digests each: all
         enforcing limits are charged, or none."""
+        if self.redis.apart and len(whom) > 1:
+            return self._check_apart(limits, whom, charge)
         if charge and (limits.leased or self.denials.known):
             known = self._known(limits, whom)
             if known is not None:
                 return known
         asked = self._asked(limits, whom, charge)
         try:
-            reply = self._ask(asked[0], "check")
+            reply = self.redis.ask(asked[0], "check", whom[0])
         except Unavailable:
             return self._without_redis(limits, whom, charge)
         if reply.__class__ is bytes:
@@ -152,44 +152,49 @@ class RateLimiter:
 
     async def acheck_limits(self, limits: PackedLimits, whom: tuple[str, ...]) -> Decision:
         """``check_limits`` on the running event loop."""
+        node = self._node
+        if node is None and len(whom) > 1:
+            return await self._to_the_end(self._acheck_apart(limits, whom))
         if self.denials.known or not limits.plain:
             known = self._known(limits, whom)
             if known is not None:
                 return known
             if limits.slots or limits.leased:
-                return await self._acheck_to_the_end(limits, whom)
+                return await self._to_the_end(self._acheck_whole(limits, whom))
+        if node is None:
+            return await self._acheck_whole(limits, whom)
         asked = self._asked(limits, whom, True)
         try:
-            # As _ask_async does: a coroutine of its own costs a thirtieth of a check.
-            if self.breaker.in_a_row:
-                self.breaker.before_call()
+            # As Node.aask does: a coroutine of its own costs a thirtieth of a check.
+            if node.breaker.in_a_row:
+                node.breaker.before_call()
             try:
-                reply = await self._pipeline().ask(asked[0])
+                reply = await node.pipeline().ask(asked[0])
             except (redis.RedisError, OSError) as error:
-                reply = await self._after_all(error, asked[0], "check")
-            if self.breaker.in_a_row:
-                self.breaker.succeeded()
+                reply = await node.after_all(error, asked[0], "check", asked[1])
+            if node.breaker.in_a_row:
+                node.breaker.succeeded()
         except Unavailable:
             return self._without_redis(limits, whom, True)
         if reply.__class__ is bytes:
             return Decision.from_reply(True, limits, reply)
         return self._answered(limits, whom, asked, reply)
 
-    async def _acheck_to_the_end(self, limits: PackedLimits, whom: tuple[str, ...]) -> Decision:
-        """Also where whoever asks is cancelled: a block is kept, and a slot given back."""
+    async def _acheck_whole(self, limits: PackedLimits, whom: tuple[str, ...]) -> Decision:
+        asked = self._asked(limits, whom, True)
+        try:
+            reply = await self.redis.aask(asked[0], "check", whom[0])
+        except Unavailable:
+            return self._without_redis(limits, whom, True)
+        return self._answered(limits, whom, asked, reply)
 
-        async def check() -> Decision:
-            asked = self._asked(limits, whom, True)
-            try:
-                reply = await self._ask_async(asked[0], "check")
-            except Unavailable:
-                return self._without_redis(limits, whom, True)
-            return self._answered(limits, whom, asked, reply)
+    async def _to_the_end(self, check: Coroutine[Any, Any, Decision]) -> Decision:
+        """Also where whoever asks is cancelled: a block is kept, and a slot given back."""
 
         async def give_back() -> None:
             await self.arelease((await checking).held)
 
-        checking = asyncio.create_task(check())
+        checking = asyncio.create_task(check)
         try:
             return await asyncio.shield(checking)
         except asyncio.CancelledError:
@@ -197,6 +202,78 @@ class RateLimiter:
             self._giving_back.add(task)
             task.add_done_callback(self._giving_back.discard)
             raise
+
+    def _check_apart(
+        self, limits: PackedLimits, whom: tuple[str, ...], charge: bool = True
+    ) -> Decision:
+        """On a cluster: one call for each identity, all of them at the same time. Where one
+        denies, what the others charged is given back: until then they may deny what they could
+        have allowed, and never the reverse."""
+        parts = self._parts(limits, whom, charge)
+        if isinstance(parts, Decision):
+            return parts
+        replies = self.redis.ask_each([part.ask for part in parts])
+        decision, refunds, held = self._joined(parts, replies, charge)
+        if refunds or held:
+            with contextlib.suppress(Unavailable):
+                self._returns.refund(refunds)
+            self._returns.release(held)
+        return decision
+
+    async def _acheck_apart(self, limits: PackedLimits, whom: tuple[str, ...]) -> Decision:
+        """``_check_apart`` on the running event loop."""
+        parts = self._parts(limits, whom, True)
+        if isinstance(parts, Decision):
+            return parts
+        replies = await self.redis.aask_each([part.ask for part in parts])
+        decision, refunds, held = self._joined(parts, replies, True)
+        if refunds or held:
+            with contextlib.suppress(Unavailable):
+                await self._returns.arefund(refunds)
+            await self._returns.arelease(held)
+        return decision
+
+    def _parts(
+        self, limits: PackedLimits, whom: tuple[str, ...], charge: bool
+    ) -> list[_Part] | Decision:
+        """What to ask of whom; the decision, where one of them is known to be denied."""
+        parts = [_Part(part, (whom[place],)) for place, part in limits.parts]
+        if charge and self.denials.known:
+            for part in parts:
+                known = self._known(part.limits, part.whom)
+                if known is not None:
+                    return known
+        for part in parts:
+            part.asked = self._asked(part.limits, part.whom, charge)
+        return parts
+
+    def _joined(
+        self, parts: Sequence[_Part], replies: Sequence[Any], charge: bool
+    ) -> tuple[Decision, list[Charge], list[Held]]:
+        """One decision, and where it is no, what those that said yes have to give back."""
+        decisions = [
+            self._without_redis(part.limits, part.whom, charge)
+            if isinstance(reply, Unavailable)
+            else self._answered(part.limits, part.whom, part.asked, reply)
+            for part, reply in zip(parts, replies, strict=True)
+        ]
+        if not charge or all(decision.allowed for decision in decisions):
+            return together(decisions), [], []
+        refunds: list[Charge] = []
+        slots: list[Held] = []
+        for at, (part, reply) in enumerate(zip(parts, replies, strict=True)):
+            decision = decisions[at]
+            if not decision.allowed:
+                continue
+            if isinstance(reply, Unavailable):
+                charged = list(decision.charges)
+            else:
+                charged = self._charged(part.limits, part.whom, reply, every=True)
+            slots += decision.held
+            refunds += [c for c in charged if c.rule.rate.algorithm is not Algorithm.CONCURRENCY]
+            decisions[at] = decision.refunded(charged)
+            decisions[at].held = ()
+        return together(decisions), refunds, slots
 
     def check(self, targets: Sequence[Target], *, charge: bool = True) -> Decision:
         """``check_limits``, for limits that are named with whom they count."""
@@ -215,7 +292,7 @@ class RateLimiter:
         one call, whatever this process remembers."""
         limits, whom = self._pack(targets)
         asked = self._asked(limits, whom, True)
-        reply = self._ask(asked[0], "check")
+        reply = self.redis.ask(asked[0], "check", whom[0])
         return list(limits.read(reply)), self._answered(limits, whom, asked, reply)
 
     def reset(self, digests: Sequence[str], rules: Sequence[Rule] = ()) -> int:
@@ -226,10 +303,8 @@ class RateLimiter:
         """
         if not digests:
             return 0
-        names = [self.keys.bucket(who) for who in digests]
-        names += [key for who in digests for r in rules if (key := self.keys.sidecar(r, who))]
         try:
-            return int(self._ask(packing.command("UNLINK", *names)))
+            return self._returns.reset(digests, rules)
         finally:  # Where no reply came, the keys may be gone.
             self.forget(digests)
 
@@ -247,19 +322,12 @@ class RateLimiter:
         self._packed.clear()
 
     def refund(self, charges: Sequence[Charge]) -> int:
-        """Give back what ``charges`` name, in one call. Returns how many were given back: not
-        those that have expired. Raises Unavailable: nobody may assume that they were."""
-        in_redis = self._charged_in_redis(charges)
-        given = len(charges) - len(in_redis)
-        return given + (self._ask(self._refund_command(in_redis), "refund") if in_redis else 0)
+        """``Returns.refund``."""
+        return self._returns.refund(charges)
 
     async def arefund(self, charges: Sequence[Charge]) -> int:
         """``refund`` on the running event loop."""
-        in_redis = self._charged_in_redis(charges)
-        given = len(charges) - len(in_redis)
-        if not in_redis:
-            return given
-        return given + int(await self._ask_async(self._refund_command(in_redis), "refund"))
+        return await self._returns.arefund(charges)
 
     def acquire(self, target: Target) -> Decision:
         """Take a slot of a concurrency limit; the decision's ``held`` is what to release."""
@@ -269,31 +337,19 @@ class RateLimiter:
 
     def release(self, held: Sequence[Held]) -> None:
         """Free slots. Where Redis does not answer, their lease ends them."""
-        for key, member in self._held_in_redis(held):
-            try:
-                self._ask(packing.command("ZREM", key, member))
-            except Unavailable:
-                return
+        self._returns.release(held)
 
     async def arelease(self, held: Sequence[Held]) -> None:
         """``release`` on the running event loop."""
-        for key, member in self._held_in_redis(held):
-            try:
-                await self._ask_async(packing.command("ZREM", key, member))
-            except Unavailable:
-                return
+        await self._returns.arelease(held)
 
     def close(self) -> None:
         """Close the sync connections."""
-        self._connections.close()
-        self.client.close()
+        self.redis.close()
 
     async def aclose(self) -> None:
-        """Close the connection of the running event loop."""
-        pipeline = self._pipelines.pop(asyncio.get_running_loop(), None)
-        self._last_pipeline = (lambda: None), None
-        if pipeline is not None:
-            await pipeline.close()
+        """Close the connections of the running event loop."""
+        await self.redis.aclose()
 
     def _pack(self, targets: Sequence[Target]) -> tuple[PackedLimits, tuple[str, ...]]:
         whom: dict[str, int] = {}
@@ -326,8 +382,8 @@ class RateLimiter:
             return decision
         if limits.slots or limits.by_response:
             if decision.allowed:
-                given_back = self._given_back_later(limits, whom, member, reply)
-                decision.held, decision.charges = given_back
+                decision.held = tuple(self._held(limits, whom, member, reply))
+                decision.charges = tuple(self._charged(limits, whom, reply))
         elif forgotten == self.forgotten:
             if not decision.allowed:
                 if limits.remembered:
@@ -340,103 +396,30 @@ class RateLimiter:
                 self.leases.forget(whom)
         return decision
 
-    def _given_back_later(
-        self, limits: PackedLimits, whom: tuple[str, ...], member: str, reply: list[int]
-    ) -> tuple[tuple[Held, ...], tuple[Charge, ...]]:
-        """The slots that an allowed request holds, and its charges that wait for the response."""
-        held, charges, now_us = [], [], reply[1]
+    def _charged(
+        self, limits: PackedLimits, whom: tuple[str, ...], reply: Any, *, every: bool = False
+    ) -> list[Charge]:
+        """The charges of a reply that wait for the response, or all."""
+        numbers = limits.read(reply)
+        now_us, charges = numbers[1], []
         for at, rule, place in zip(
-            range(2, len(reply), 4), limits.rules, limits.places, strict=True
+            range(2, len(numbers), 4), limits.rules, limits.places, strict=True
         ):
-            ok, a, b, c = reply[at : at + 4]
-            if ok != 1:
-                continue
-            if rule.rate.algorithm is Algorithm.CONCURRENCY:
-                held.append(Held(self.keys.sidecar(rule, whom[place]) or "", member))
-            if rule.counts is not Counts.EVERY:
+            ok, a, b, c = numbers[at : at + 4]
+            if ok == 1 and (every or rule.counts is not Counts.EVERY):
                 state = algorithms.State(a, b, c, ((now_us, rule.rate.cost),))
                 charges.append(Charge(rule, whom[place], state, now_us))
-        return tuple(held), tuple(charges)
+        return charges
 
-    def _charged_in_redis(self, charges: Sequence[Charge]) -> list[Charge]:
-        """Those to give back in Redis; those of the fallback are given back on the way."""
-        for charge in charges:
-            if charge.degraded:
-                self._local.refund(charge)
-        return [charge for charge in charges if not charge.degraded]
-
-    def _refund_command(self, charges: Sequence[Charge]) -> bytes:
-        words = packing.refund(self.keys, charges)
-        return packing.command("EVALSHA", scripts.load("refund").sha, *words)
-
-    def _held_in_redis(self, held: Sequence[Held]) -> Iterator[tuple[str, str]]:
-        """The slots to free in Redis; those of the fallback are freed on the way."""
-        for slot in held:
-            if slot.key:
-                yield slot.key, slot.member
-            else:
-                self._local.release(slot.member)
-
-    def _ask(self, command: bytes, script: str = "") -> Any:
-        """The reply. ``script``: which one the command calls, for a server that has lost it."""
-        breaker = self.breaker
-        if breaker.in_a_row:
-            breaker.before_call()
-        try:
-            try:
-                reply = self._connections.ask(command)
-            except redis.exceptions.NoScriptError:
-                reply = self._connections.ask(packing.with_source(script, command))
-        except (redis.RedisError, OSError) as error:
-            raise self._failure(error) from error
-        if breaker.in_a_row:
-            breaker.succeeded()
-        return reply
-
-    async def _ask_async(self, command: bytes, script: str = "") -> Any:
-        """``_ask`` on the running event loop."""
-        if self.breaker.in_a_row:
-            self.breaker.before_call()
-        try:
-            reply = await self._pipeline().ask(command)
-        except (redis.RedisError, OSError) as error:
-            reply = await self._after_all(error, command, script)
-        if self.breaker.in_a_row:
-            self.breaker.succeeded()
-        return reply
-
-    async def _after_all(self, error: Exception, command: bytes, script: str) -> Any:
-        """The reply, where the server had only lost the script. Raises what the error is."""
-        if not isinstance(error, redis.exceptions.NoScriptError):
-            raise self._failure(error) from error
-        try:
-            return await self._pipeline().ask(packing.with_source(script, command))
-        except (redis.RedisError, OSError) as again:
-            raise self._failure(again) from again
-
-    def _failure(self, error: Exception) -> Exception:
-        unavailable = as_unavailable(error)
-        if unavailable is None:
-            return error
-        self.breaker.failed()
-        return unavailable
-
-    def _pipeline(self) -> Pipeline:
-        loop = asyncio.get_running_loop()
-        last_loop, pipeline = self._last_pipeline
-        if pipeline is not None and last_loop() is loop:
-            return pipeline
-        pipeline = self._pipelines.get(loop)
-        if pipeline is None:
-            client = make_async_client(
-                self._config.redis_url,
-                timeout_ms=self._config.redis_timeout_ms,
-                max_connections=self._config.redis_max_connections,
-            )
-            pipeline = self._pipelines[loop] = Pipeline(client.connection_pool, self._timeout_s)
-        # Nearly always the next one's too, and quicker to ask than the dictionary.
-        self._last_pipeline = weakref.ref(loop), pipeline
-        return pipeline
+    def _held(
+        self, limits: PackedLimits, whom: tuple[str, ...], member: str, reply: Sequence[int]
+    ) -> list[Held]:
+        """The slots that an allowed request holds."""
+        return [
+            Held(self.keys.sidecar(rule, whom[place]) or "", member)
+            for ok, rule, place in zip(reply[2::4], limits.rules, limits.places, strict=True)
+            if ok == 1 and rule.rate.algorithm is Algorithm.CONCURRENCY
+        ]
 
     def _without_redis(self, packed: PackedLimits, whom: tuple[str, ...], charge: bool) -> Decision:
         """The failure policies: deny before local before allow; shadow limits say nothing."""

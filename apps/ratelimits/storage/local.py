@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from ..policy import algorithms
 from ..policy.decision import Charge, Verdict
-from ..policy.rules import MAX_WINDOW_US, Algorithm, Counts, Rate, Rule
+from ..policy.rules import MAX_WINDOW_US, Algorithm, Rate, Rule
 
 MAX_IDENTITIES = 10_000
 
@@ -67,7 +67,7 @@ class LocalLimiter:
                     self._states.move_to_end(key)
                 if allowed and rate.algorithm is Algorithm.CONCURRENCY:
                     self._held.setdefault(member, []).append((rule, key))
-                if allowed and rule.counts is not Counts.EVERY:
+                if allowed and rate.algorithm is not Algorithm.CONCURRENCY:
                     mine = replace(rule, rate=rate)
                     charges.append(Charge(mine, key[0], state, now_us, degraded=True))
                 said = int(ok) or state.blocked_until_us

@@ -56,11 +56,13 @@ class PackedLimits:
     order of places and ids, in which buckets hold their records.
 
     ``plain``: quick.lua can do it. ``remembered``: a denial holds until its time is over, whatever
-    else happens meanwhile. ``leased``: a process may serve all of them from memory.
+    else happens meanwhile. ``leased``: a process may serve all of them from memory, which it may
+    not where they are one ``part`` of a check.
     """
 
     __slots__ = (
         "_keys",
+        "_parts",
         "_quick",
         "_records",
         "_shapes",
@@ -75,7 +77,9 @@ class PackedLimits:
         "slots",
     )
 
-    def __init__(self, keys: Keys, rules: Sequence[Rule], places: Sequence[int]) -> None:
+    def __init__(
+        self, keys: Keys, rules: Sequence[Rule], places: Sequence[int], *, part: bool = False
+    ) -> None:
         order = sorted(range(len(rules)), key=lambda i: (places[i], rules[i].id))
         self.rules = tuple(rules[i] for i in order)
         self.places = tuple(places[i] for i in order)
@@ -90,13 +94,18 @@ class PackedLimits:
             for rule in rules
         )
         self.most_leased = min((rule.lease // rule.rate.cost for rule in rules), default=0)
-        self.leased = self.most_leased > 0 and all(rule.mode is Mode.ENFORCE for rule in rules)
+        self.leased = (
+            not part
+            and self.most_leased > 0
+            and all(rule.mode is Mode.ENFORCE for rule in rules)
+        )
         self.plain = (
             not self.by_response
             and not self.leased
             and all(r.rate.algorithm in PLAIN_ALGORITHMS and not r.rate.block_us for r in rules)
         )
         self.key = self.plan()
+        self._parts: tuple[tuple[int, PackedLimits], ...] | None = None
         self._quick: _Shape | None = None
         # Where a bucket holds what of each rule, and for how long after its window's start.
         self._records = [
@@ -114,6 +123,22 @@ class PackedLimits:
             sidecar += beside
             parts.append(pack_limit(rule, place + 1, beside and sidecar, lease, share))
         return b"".join(parts) + b"\0" * 50
+
+    @property
+    def parts(self) -> tuple[tuple[int, PackedLimits], ...]:
+        """Place and limits of each identity, for a cluster: they lie in slots of their own."""
+        if self._parts is None:
+            self._parts = tuple(
+                (
+                    place,
+                    PackedLimits(self._keys, mine := self._of(place), (0,) * len(mine), part=True),
+                )
+                for place in sorted(set(self.places))
+            )
+        return self._parts
+
+    def _of(self, place: int) -> list[Rule]:
+        return [r for r, at in zip(self.rules, self.places, strict=True) if at == place]
 
     def read(self, reply: Any) -> Sequence[int]:
         """Of any reply of check.lua: allowed, now, and ok, a, b, c of each rule.

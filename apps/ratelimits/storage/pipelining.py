@@ -16,6 +16,13 @@ import redis
 import redis.asyncio
 from redis._parsers.hiredis import NOT_ENOUGH_DATA, _AsyncHiredisParser
 
+CONNECT_S = 0.5
+"""So long connecting may take. The commands that wait for it meanwhile expire in their own time."""
+
+TURNS_TO_READ = 3
+"""Of the event loop, until a reply that lies in the socket is read: the next one sees it, the one
+behind it wakes the reader, and that may stand behind us in its turn."""
+
 MOST_IN_FLIGHT = 10_000
 """Commands that may wait for their replies: beyond that the server does not keep up."""
 
@@ -67,11 +74,15 @@ class Pipeline:
 
     async def close(self) -> None:
         """Fails what still waits."""
+        if writers := self.close_soon():
+            await asyncio.wait(writers)
+
+    def close_soon(self) -> list[asyncio.Task[None]]:
+        """``close`` without waiting for it, on this pipeline's own event loop."""
         writers = [line.writer for line in self._lines]
         for writer in writers:
             writer.cancel()
-        if writers:
-            await asyncio.wait(writers)
+        return writers
 
 
 class _Parser(_AsyncHiredisParser):  # type: ignore[misc, unused-ignore]
@@ -105,12 +116,13 @@ class _Line:
 
     def __init__(self, connection: Any, timeout_s: float) -> None:
         self.spent = False
+        self._connected = False
         self._connection = connection
         self._timeout_s = timeout_s
         self._unsent: list[tuple[bytes, Reply]] = []
         self._sent: deque[Reply] = deque()
         self._due: deque[tuple[float, Reply]] = deque()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
         self._idle: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
         # Not in the context of the request that happened to be the first.
@@ -136,7 +148,9 @@ class _Line:
         reader: asyncio.Task[None] | None = None
         transport: asyncio.Transport | None = None
         try:
-            await self._connection.connect()
+            async with asyncio.timeout(CONNECT_S):
+                await self._connection.connect()
+            self._connected = True
             transport = self._connection._writer.transport
             self._connection._parser.in_turns = True
             reader = asyncio.create_task(self._read())
@@ -189,16 +203,21 @@ class _Line:
         finally:
             self.writer.cancel()
 
-    def _expire(self) -> None:
-        loop = asyncio.get_running_loop()
-        now_s = loop.time()
+    def _expire(self, turns: int = TURNS_TO_READ, now_s: float = 0.0) -> None:
+        """Not before what has come by now is read: where this loop was busy for longer than the
+        time limit, the replies are there, and their reader has not run."""
+        now_s = now_s or self._loop.time()
+        if turns:
+            self._timer = self._loop.call_soon(self._expire, turns - 1, now_s)
+            return
         while self._due and (self._due[0][0] <= now_s or self._due[0][1].done()):
             _, reply = self._due.popleft()
             if not reply.done():
-                self.spent = True
+                # One that is still connecting goes on: it may only take longer than a reply.
+                self.spent = self.spent or self._connected
                 reply.set_exception(redis.TimeoutError(f"no reply within {self._timeout_s} s"))
         if self._due:
-            self._timer = loop.call_at(self._due[0][0], self._expire)
+            self._timer = self._loop.call_at(self._due[0][0], self._expire)
         else:
             self._timer = None
             if self.spent:

@@ -25,7 +25,7 @@ from ..policy.rules import (
     Ruleset,
 )
 from . import scripts
-from .connection import as_unavailable
+from .errors import as_unavailable
 from .keys import Keys
 
 LOCK_MS = 5_000

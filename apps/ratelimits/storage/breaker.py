@@ -1,0 +1,137 @@
+"""Leaves a server alone that fails, and asks in the background whether it is well again.
+
+No request is used to find that out: each would pay a timeout for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import random
+import threading
+import time
+import weakref
+from collections.abc import Callable
+
+import redis
+
+from .errors import BreakerOpen
+
+logger = logging.getLogger(__name__)
+
+LEAST_WAIT = 0.5
+"""Of the longest wait between two probes: drawn anew each time, so that processes which lost the
+same server at the same moment do not all come back at the same moment."""
+
+
+class Breaker:
+    """Closed until ``failures`` calls in a row fail; then open until ``probe`` returns.
+
+    ``probe`` raises redis.RedisError or OSError where the server cannot serve yet. It is called in
+    a thread of its own, after up to ``open_s`` each time. While ``in_a_row`` is 0 neither
+    ``before_call`` nor ``succeeded`` need be called.
+    """
+
+    def __init__(
+        self, name: str, failures: int, open_s: float, probe: Callable[[], object]
+    ) -> None:
+        self.name = name
+        self.failed_total = 0
+        self.failed_s = -math.inf
+        self._failures = failures
+        self._open_s = open_s
+        self._probe = probe
+        self._begin()
+        _living.add(self)
+
+    def _begin(self) -> None:
+        """Also in a forked child, which has no probing thread."""
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self.in_a_row = 0
+        self.open_since_s: float | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self.open_since_s is not None
+
+    def before_call(self) -> None:
+        """Raises BreakerOpen where the server is not to be asked."""
+        if self.open_since_s is not None:
+            raise BreakerOpen(f"{self.name} failed repeatedly; not asked")
+
+    def succeeded(self) -> None:
+        # A reply to what was asked before it opened says nothing: the probe does.
+        if self.in_a_row and self.open_since_s is None:
+            with self._lock:
+                if self.open_since_s is None:
+                    self.in_a_row = 0
+
+    def failed(self) -> None:
+        with self._lock:
+            self.failed_total += 1
+            self.failed_s = time.monotonic()
+            self.in_a_row += 1
+            if self.in_a_row < self._failures or self.open_since_s is not None:
+                return
+            self.open_since_s = time.monotonic()
+        self._probe_in_background()
+
+    def trip(self) -> None:
+        """Open at once: it is known by other means that the server does not answer."""
+        with self._lock:
+            if self.open_since_s is not None:
+                return
+            self.in_a_row = self._failures
+            self.open_since_s = time.monotonic()
+        self._probe_in_background()
+
+    def stop(self) -> None:
+        """No more probes: nobody will ask this server again."""
+        self._stopped.set()
+
+    def probe_once(self) -> bool:
+        """Whether the server is well, and the breaker closed again."""
+        try:
+            self._probe()
+        except (redis.RedisError, OSError):
+            return False
+        with self._lock:
+            self.in_a_row = 0
+            self.open_since_s = None
+        return True
+
+    def _probe_in_background(self) -> None:
+        waits = (weakref.ref(self), self._stopped, self._open_s)
+        name = f"ratelimits-probe-{self.name}"
+        threading.Thread(target=_probe_until_well, args=waits, name=name, daemon=True).start()
+
+
+def _probe_until_well(
+    of: weakref.ref[Breaker], stopped: threading.Event, longest_wait_s: float
+) -> None:
+    """Keeps no breaker alive that nobody else holds."""
+    while not stopped.wait(longest_wait_s * random.uniform(LEAST_WAIT, 1)):
+        breaker = of()
+        if breaker is None:
+            return
+        try:
+            if breaker.probe_once():
+                return
+        except Exception:
+            # Else the server would never be asked again.
+            logger.exception("The probe of %s failed for a reason of its own", breaker.name)
+        del breaker
+
+
+_living: weakref.WeakSet[Breaker] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for breaker in list(_living):
+        breaker._begin()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

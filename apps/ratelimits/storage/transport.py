@@ -1,0 +1,65 @@
+"""The way to Redis that a REDIS_URL names: one node, or a cluster of them."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import redis
+import redis.asyncio
+import redis.cluster
+
+from .cluster import Address, Cluster, ClusterNode
+from .keys import Keys
+from .node import Node
+from .topology import Kind, Topology
+
+Transport = Node | Cluster
+
+
+class Config(Protocol):
+    """The part of the site's RateLimitConfig that leads to Redis."""
+
+    @property
+    def redis_url(self) -> str: ...
+    @property
+    def key_prefix(self) -> str: ...
+    @property
+    def redis_timeout_ms(self) -> int: ...
+    @property
+    def redis_max_connections(self) -> int: ...
+    @property
+    def breaker_failures(self) -> int: ...
+    @property
+    def breaker_open_ms(self) -> int: ...
+
+
+def topology(config: Config) -> Topology:
+    return Topology.parse(
+        config.redis_url,
+        timeout_ms=config.redis_timeout_ms,
+        max_connections=config.redis_max_connections,
+    )
+
+
+def make_transport(config: Config, pool: redis.ConnectionPool | None = None) -> Transport:
+    """Nothing is connected yet. ``pool``: whose connections a single node is to use."""
+    found = topology(config)
+    options: dict[str, Any] = {
+        "timeout_s": config.redis_timeout_ms / 1000,
+        "most": config.redis_max_connections,
+        "failures": config.breaker_failures,
+        "open_s": config.breaker_open_ms / 1000,
+        "probe_key": Keys(config.key_prefix).probe,
+    }
+    if found.kind is not Kind.CLUSTER:
+        return Node(found.name, pool or found.pool(), found.async_pool, **options)
+
+    def make_node(address: Address) -> ClusterNode:
+        host, port = address
+        node = ClusterNode(
+            f"{host}:{port}", found.pool(address), lambda: found.async_pool(address), **options
+        )
+        node.host = host
+        return node
+
+    return Cluster(found.addresses, make_node, timeout_s=options["timeout_s"])
