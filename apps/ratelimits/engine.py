@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cache
+from typing import cast
 
+import redis
 from django.db import DatabaseError, connections
 
 from . import conf, ruleset
@@ -22,11 +24,11 @@ from .policy.facts import ANONYMOUS, RequestFacts, UserFacts
 from .policy.identity import identity_parts
 from .policy.matching import CompiledOverride, CompiledRule, Index, applies_to, compile_ruleset
 from .policy.rules import Mode, OverrideAction, Rule, Ruleset
-from .storage.connection import make_client
 from .storage.errors import Unavailable
 from .storage.limiter import RateLimiter
 from .storage.packing import PackedLimits
 from .storage.ruleset_store import FIRST_LOOK, RulesetStore
+from .storage.topology import Topology
 
 logger = logging.getLogger(__name__)
 
@@ -51,13 +53,13 @@ class Engine:
     """One per process. ``start`` must have been called before ``candidates``."""
 
     def __init__(self, config: conf.RateLimitConfig) -> None:
-        client = make_client(
+        client = Topology.parse(
             config.redis_url,
             timeout_ms=config.redis_timeout_ms,
             max_connections=config.redis_max_connections,
-        )
+        ).client()
         self.config = config
-        self.limiter = RateLimiter(config, client)
+        self.limiter = RateLimiter(config, cast(redis.Redis, client))
         self.store = RulesetStore(client, self.limiter.keys)
         self._index = EMPTY_INDEX
         self._last_look = FIRST_LOOK

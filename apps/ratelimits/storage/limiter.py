@@ -23,7 +23,7 @@ from ..policy.decision import ALLOWED, Charge, Decision, Held, Verdict, decide_a
 from ..policy.identity import Digests
 from ..policy.rules import Algorithm, Counts, FailurePolicy, Mode, Rate, Rule
 from . import packing, scripts
-from .connection import Breaker, as_unavailable, make_async_client
+from .connection import Breaker, as_unavailable
 from .connections import Connections
 from .errors import Unavailable
 from .keys import Keys
@@ -32,6 +32,7 @@ from .local import LocalLimiter
 from .memory import Denials
 from .packing import PackedLimits
 from .pipelining import Pipeline
+from .topology import Topology
 
 DEFAULT_RULE = Rule(
     id=0, name="default", rate=Rate(Algorithm.TOKEN_BUCKET, 100, 60_000_000, burst=100)
@@ -78,7 +79,7 @@ then, whether it charges, the lease that it takes, and its member in sets of slo
 class RateLimiter:
     """Checks identities against limits.
 
-    ``client`` must not retry by itself: ``storage.connection.make_client`` makes such a one.
+    ``client`` must not retry by itself: ``storage.topology.Topology.client`` is such a one.
     Redis errors never surface from ``check``: each limit's failure policy decides instead, and
     ``breaker.failed_total`` counts them. Errors in our own scripts do surface.
 
@@ -428,12 +429,12 @@ class RateLimiter:
             return pipeline
         pipeline = self._pipelines.get(loop)
         if pipeline is None:
-            client = make_async_client(
+            topology = Topology.parse(
                 self._config.redis_url,
                 timeout_ms=self._config.redis_timeout_ms,
                 max_connections=self._config.redis_max_connections,
             )
-            pipeline = self._pipelines[loop] = Pipeline(client.connection_pool, self._timeout_s)
+            pipeline = self._pipelines[loop] = Pipeline(topology.async_pool(), self._timeout_s)
         # Nearly always the next one's too, and quicker to ask than the dictionary.
         self._last_pipeline = weakref.ref(loop), pipeline
         return pipeline

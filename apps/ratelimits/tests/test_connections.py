@@ -25,10 +25,10 @@ from redis.retry import Retry
 
 from apps.ratelimits.policy.rules import Algorithm
 from apps.ratelimits.storage import connections
-from apps.ratelimits.storage.connection import make_client
 from apps.ratelimits.storage.connections import Connections
 from apps.ratelimits.storage.limiter import RateLimiter, Target
 from apps.ratelimits.storage.packing import command
+from apps.ratelimits.storage.topology import Topology
 from tests.proxies import Proxy
 from tests.servers import (
     RedisProcess,
@@ -93,8 +93,8 @@ def make(server):
 
     def make(most=10, *, timeout_s=5.0, reply_s=None, url=None):
         timeout_ms = int((reply_s or timeout_s) * 1000)
-        client = make_client(url or server.url, timeout_ms=timeout_ms, max_connections=most)
-        made.append(Connections(client.connection_pool, most, timeout_s))
+        topology = Topology.parse(url or server.url, timeout_ms=timeout_ms, max_connections=most)
+        made.append(Connections(topology.pool(), most, timeout_s))
         return made[-1]
 
     yield make
@@ -325,11 +325,11 @@ UNDER_GEVENT = """
 from gevent import monkey
 monkey.patch_all()
 import json, sys, gevent
-from apps.ratelimits.storage.connection import make_client
 from apps.ratelimits.storage.connections import Connections
 from apps.ratelimits.storage.packing import command
+from apps.ratelimits.storage.topology import Topology
 
-client = make_client(sys.argv[1], timeout_ms=5000, max_connections=4)
+client = Topology.parse(sys.argv[1], timeout_ms=5000, max_connections=4).client()
 made = Connections(client.connection_pool, 4, 5.0)
 
 def echo(text):
@@ -645,7 +645,7 @@ def no_collection():
 
 
 def test_connections_that_nobody_holds_any_more_are_closed(server, observer, no_collection):
-    pool = make_client(server.url, timeout_ms=1000, max_connections=5).connection_pool
+    pool = Topology.parse(server.url, timeout_ms=1000, max_connections=5).pool()
     made = Connections(pool, 5, 1.0)
     keep(made, 3)
     assert clients(observer) == 3

@@ -16,8 +16,8 @@ import redis
 from apps.ratelimits.policy import algorithms
 from apps.ratelimits.policy.identity import DIGEST_CHARS
 from apps.ratelimits.policy.rules import Algorithm, Counts, FailurePolicy, Mode, Rate, Rule
-from apps.ratelimits.storage.connection import make_client
 from apps.ratelimits.storage.limiter import RateLimiter, Target
+from apps.ratelimits.storage.topology import Topology
 
 WINDOW_US = 200_000
 A, B = "a" * DIGEST_CHARS, "b" * DIGEST_CHARS
@@ -39,8 +39,8 @@ def config(**changes):
 
 def make_limiter(url: str, **changes) -> RateLimiter:
     settings = config(redis_url=url, **changes)
-    client = make_client(url, timeout_ms=settings.redis_timeout_ms, max_connections=50)
-    return RateLimiter(settings, client)
+    topology = Topology.parse(url, timeout_ms=settings.redis_timeout_ms, max_connections=50)
+    return RateLimiter(settings, topology.client())
 
 
 @pytest.fixture

@@ -18,10 +18,10 @@ from redis.backoff import NoBackoff
 
 from apps.ratelimits.policy.rules import Algorithm
 from apps.ratelimits.storage import pipelining
-from apps.ratelimits.storage.connection import make_async_client
 from apps.ratelimits.storage.limiter import Target
 from apps.ratelimits.storage.packing import command
 from apps.ratelimits.storage.pipelining import Pipeline
+from apps.ratelimits.storage.topology import Topology
 from tests.servers import flavours, over_tls
 
 from .test_connections import (
@@ -63,8 +63,8 @@ async def make(server):  # noqa: F811
 
     def make(timeout_s=5.0, *, url=None):
         timeout_ms = int(timeout_s * 1000)
-        client = make_async_client(url or server.url, timeout_ms=timeout_ms, max_connections=1)
-        made.append(Pipeline(client.connection_pool, timeout_s))
+        topology = Topology.parse(url or server.url, timeout_ms=timeout_ms, max_connections=1)
+        made.append(Pipeline(topology.async_pool(), timeout_s))
         return made[-1]
 
     yield make
