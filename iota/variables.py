@@ -69,7 +69,7 @@ def _redis_url(value: Any) -> str:
         raise _Refused
     if parts.scheme not in REDIS_SCHEMES:
         raise _Refused
-    parse_url(value)  # type: ignore[no-untyped-call]  # ValueError: the port, an option
+    parse_url(value)  # ValueError: the port, an option
     return str(value)
 
 

@@ -12,8 +12,8 @@ import pytest
 from apps.ratelimits.policy import algorithms
 from apps.ratelimits.policy.identity import DIGEST_CHARS
 from apps.ratelimits.policy.rules import Algorithm, Rate, Rule
-from apps.ratelimits.storage.connection import make_client
 from apps.ratelimits.storage.limiter import RateLimiter, Target
+from apps.ratelimits.storage.topology import Topology
 
 PROCESSES = 32
 SECONDS = 30.0
@@ -39,7 +39,8 @@ def hammer(url: str, until: float, results) -> None:
         breaker_open_ms=1_000,
         local_processes=1,
     )
-    limiter = RateLimiter(config, make_client(url, timeout_ms=5_000, max_connections=1))
+    client = Topology.parse(url, timeout_ms=5_000, max_connections=1).client()
+    limiter = RateLimiter(config, client)
     replies = []
     while time.time() < until:
         for rule in RULES:

@@ -11,8 +11,8 @@ import pytest
 
 from apps.ratelimits.policy.identity import DIGEST_CHARS
 from apps.ratelimits.policy.rules import Algorithm, Rate, Rule
-from apps.ratelimits.storage.connection import make_client
 from apps.ratelimits.storage.limiter import RateLimiter, Target
+from apps.ratelimits.storage.topology import Topology
 
 from .servers import RedisProcess
 
@@ -35,7 +35,8 @@ def hammer(url: str, ready, results) -> None:
         breaker_open_ms=1_000,
         local_processes=1,
     )
-    limiter = RateLimiter(config, make_client(url, timeout_ms=5_000, max_connections=1))
+    client = Topology.parse(url, timeout_ms=5_000, max_connections=1).client()
+    limiter = RateLimiter(config, client)
     surely: Counter[int] = Counter()
     perhaps: Counter[int] = Counter()
     ready.wait()

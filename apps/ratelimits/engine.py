@@ -22,11 +22,11 @@ from .policy.facts import ANONYMOUS, RequestFacts, UserFacts
 from .policy.identity import identity_parts
 from .policy.matching import CompiledOverride, CompiledRule, Index, applies_to, compile_ruleset
 from .policy.rules import Mode, OverrideAction, Rule, Ruleset
-from .storage.connection import make_client
 from .storage.errors import Unavailable
 from .storage.limiter import RateLimiter
 from .storage.packing import PackedLimits
 from .storage.ruleset_store import FIRST_LOOK, RulesetStore
+from .storage.transport import topology
 
 logger = logging.getLogger(__name__)
 
@@ -51,11 +51,7 @@ class Engine:
     """One per process. ``start`` must have been called before ``candidates``."""
 
     def __init__(self, config: conf.RateLimitConfig) -> None:
-        client = make_client(
-            config.redis_url,
-            timeout_ms=config.redis_timeout_ms,
-            max_connections=config.redis_max_connections,
-        )
+        client = topology(config).client()
         self.config = config
         self.limiter = RateLimiter(config, client)
         self.store = RulesetStore(client, self.limiter.keys)

@@ -8,8 +8,10 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
+import redis.asyncio
+
 from apps.ratelimits.policy.rules import Algorithm
-from apps.ratelimits.storage.connection import make_async_client
+from apps.ratelimits.storage.topology import Topology
 
 from .. import rounds
 from ..records import Direction
@@ -41,9 +43,10 @@ def in_flight(run: Run) -> Samples:
         runner = stack.enter_context(asyncio.Runner())
         # Not Runner.run, which makes a context and looks at signals each time.
         until_done = runner.get_loop().run_until_complete
-        client = make_async_client(
+        topology = Topology.parse(
             run.server.url, timeout_ms=ours.TIMEOUT_MS, max_connections=IN_FLIGHT
         )
+        client = redis.asyncio.Redis.from_pool(topology.async_pool())
 
         def asking(quota: int) -> Ask:
             limits = limiter.limits(ours.rules(Algorithm.TOKEN_BUCKET, [quota]), [0])

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import redis
 from django.conf import settings
 
 from apps.ratelimits.policy.rules import Algorithm, Rate, Rule
-from apps.ratelimits.storage.connection import make_client
 from apps.ratelimits.storage.limiter import DEFAULT_RULE, Config, RateLimiter
+from apps.ratelimits.storage.topology import Topology
 
 from ..registry import Run
 
@@ -49,7 +49,10 @@ def config(run: Run) -> Config:
 
 def client(run: Run) -> redis.Redis:
     """Also the floor's: what both can do better with the client is no difference between them."""
-    return make_client(run.server.url, timeout_ms=TIMEOUT_MS, max_connections=MAX_CONNECTIONS)
+    topology = Topology.parse(
+        run.server.url, timeout_ms=TIMEOUT_MS, max_connections=MAX_CONNECTIONS
+    )
+    return cast(redis.Redis, topology.client())
 
 
 def rules(algorithm: Algorithm, quotas: Sequence[int], **more: Any) -> tuple[Rule, ...]:
@@ -69,8 +72,9 @@ def limiter(run: Run, rules: Sequence[Rule] = (DEFAULT_RULE,)) -> Iterator[RateL
     made = RateLimiter(config(run), client(run), rules=rules)
     try:
         yield made
-        if made.breaker.failed_total:
-            raise FellBack(f"{made.breaker.failed_total} calls did not reach Redis; run it again")
+        failed = sum(node.breaker.failed_total for node in made.redis.nodes)
+        if failed:
+            raise FellBack(f"{failed} calls did not reach Redis; run it again")
     finally:
         made.close()
 

@@ -51,6 +51,10 @@ def slot_of(tag: str) -> int:
 class ClusterNode(Node):
     """A node whose pointing elsewhere is no failure of its own."""
 
+    def __init__(self, address: Address, *args: Any, **options: Any) -> None:
+        self.address = address
+        super().__init__(f"{address[0]}:{address[1]}", *args, **options)
+
     def failure(self, error: Exception) -> Exception:
         if isinstance(error, (MovedError, AskError, TryAgainError)):
             return error
@@ -213,7 +217,7 @@ class Cluster:
             return hop._replace(wait_s=TRY_AGAIN_S)
         assert isinstance(error, (MovedError, AskError))
         # An empty host is that of the node that said so.
-        node = self._node((error.host or hop.node.host, error.port))
+        node = self._node((error.host or hop.node.address[0], error.port))
         if isinstance(error, MovedError):
             self._holders[error.slot_id] = node
             self.read_soon()
@@ -235,8 +239,8 @@ class Cluster:
         known = [*self._by_address.values()]
         random.shuffle(known)
         known.sort(key=lambda node: node.breaker.is_open)
-        asked = [*known, *(self._node(start) for start in self._starts if start not in known)]
-        for node in asked:
+        others = [self._node(start) for start in self._starts if start not in self._by_address]
+        for node in [*known, *others]:
             try:
                 ranges = node.connections.ask(CLUSTER_SLOTS)
             except (redis.RedisError, OSError):
@@ -244,13 +248,13 @@ class Cluster:
             if ranges:
                 self._take(node, ranges)
                 return
-        raise Unavailable(f"none of {len(asked)} nodes says where the slots are")
+        raise Unavailable("no node says where the slots are")
 
     def _take(self, asked: ClusterNode, ranges: Iterable[Sequence[Any]]) -> None:
         """Of CLUSTER SLOTS: first and last slot, the primary's host and port, its replicas."""
         holders: dict[int, ClusterNode] = {}
         for first, last, (host, port, *_), *_ in ranges:
-            address = (host.decode() if host else asked.host, port)
+            address = (host.decode() if host else asked.address[0], port)
             node = self._node(address)
             holders.update(dict.fromkeys(range(first, last + 1), node))
         self._holders = holders

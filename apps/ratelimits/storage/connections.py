@@ -167,21 +167,19 @@ class Connections:
     ) -> Any:
         """The reply that came too late to be waited for, but is there. Raises ``error`` where
         none is, and the reply where that is an error; the connection is seen to then."""
-        reply = _read_again(connection) if _timed_out(error) else _NOTHING
-        if reply is not _NOTHING and not isinstance(reply, redis.RedisError):
-            return reply
+        late = _read_again(connection) if _timed_out(error) else None
+        if late and not isinstance(late[0], redis.RedisError):
+            return late[0]
+        failure = late[0] if late else error
         try:
             if short and connection.is_connected:
                 _limit(connection, self._timeout_s)
-            if reply is not _NOTHING:
-                self._failed(connection, reply, asked_s)
-                raise reply from error
-            self._failed(connection, error, asked_s)
-            if _timed_out(error):
+            self._failed(connection, failure, asked_s)
+            if failure is error and _timed_out(error):
                 raise redis.TimeoutError("no reply in time") from error
-            raise error
+            raise failure
         finally:
-            del reply, error
+            del late, failure, error
 
     def abandon(self, sent: Sent) -> None:
         """Nobody will ask for this reply."""
@@ -201,7 +199,8 @@ class Connections:
                 while found is None:
                     if self._refused is not None and self._refused_s >= began_s:
                         raise _anew(self._refused)
-                    if self._opening < self._waiting and self._open < self._most:
+                    on_their_way = self._opening + len(self._kept) + len(self._free)
+                    if on_their_way < self._waiting and self._open < self._most:
                         self._open_another()
                     left_s = deadline_s - time.monotonic()
                     if left_s <= 0:
@@ -374,21 +373,17 @@ def _limit(connection: Any, seconds: float) -> None:
     sock.settimeout(None)
 
 
-_NOTHING = object()
-"""Not even None, which is a reply."""
-
-
-def _read_again(connection: Any) -> Any:
+def _read_again(connection: Any) -> tuple[Any] | None:
     """The reply, where it has come by now: this process may not have run when it came."""
     sock = connection._sock
     if sock is None:
-        return _NOTHING
+        return None
     before_s = sock.gettimeout()
     try:
         sock.setblocking(False)
-        return connection._parser.read_response()
+        return (connection._parser.read_response(),)
     except (redis.RedisError, OSError):
-        return _NOTHING
+        return None
     finally:
         sock.settimeout(before_s)
 

@@ -22,7 +22,7 @@ from ..policy import algorithms
 from ..policy.decision import ALLOWED, Charge, Decision, Held, Verdict, decide_all, together
 from ..policy.identity import Digests
 from ..policy.rules import Algorithm, Counts, FailurePolicy, Mode, Rate, Rule
-from . import packing, transport
+from . import packing, topology, transport
 from .cluster import Cluster
 from .errors import Unavailable
 from .keys import Keys
@@ -79,9 +79,10 @@ class Target(NamedTuple):
 class RateLimiter:
     """Checks identities against limits.
 
-    ``client`` must not retry by itself: ``storage.connection.make_client`` makes such a one.
-    Redis errors never surface from ``check``: each limit's failure policy decides instead, and
-    ``breaker.failed_total`` counts them. Errors in our own scripts do surface.
+    ``client`` must not retry by itself: ``Topology.client`` makes such a one, and of one node its
+    pool says how to connect. Redis errors never surface from ``check``: each limit's failure
+    policy decides instead, and the breakers of ``redis.nodes`` count them. Errors in our own
+    scripts do surface.
 
     What it remembers of denials and leases ends with a reset in this process; of a reset in
     another ``forget`` tells it.
@@ -90,12 +91,13 @@ class RateLimiter:
     def __init__(
         self,
         config: Config,
-        client: redis.Redis | None = None,
+        client: topology.Client | None = None,
         *,
         rules: Sequence[Rule] = (DEFAULT_RULE,),
     ) -> None:
         self.keys = Keys(config.key_prefix)
-        self.redis = transport.make_transport(config, client.connection_pool if client else None)
+        self.client = client if client is not None else transport.topology(config).client()
+        self.redis = transport.make_transport(config, self.client)
         # Of one node there is no need to ask which, and each call less is a thirtieth of a check.
         self._node = None if isinstance(self.redis, Cluster) else self.redis
         self.digests = Digests(config.identity_key)
@@ -346,6 +348,7 @@ class RateLimiter:
     def close(self) -> None:
         """Close the sync connections."""
         self.redis.close()
+        self.client.close()
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop."""

@@ -95,9 +95,7 @@ class PackedLimits:
         )
         self.most_leased = min((rule.lease // rule.rate.cost for rule in rules), default=0)
         self.leased = (
-            not part
-            and self.most_leased > 0
-            and all(rule.mode is Mode.ENFORCE for rule in rules)
+            not part and self.most_leased > 0 and all(rule.mode is Mode.ENFORCE for rule in rules)
         )
         self.plain = (
             not self.by_response

@@ -55,7 +55,9 @@ class Returns:
         if not self._redis.apart:
             names = {digests[0]: [name for each in names.values() for name in each]}
         return _sum(
-            self._ask([Ask(packing.command("UNLINK", *keys), "", who) for who, keys in names.items()])
+            self._ask(
+                [Ask(packing.command("UNLINK", *keys), "", who) for who, keys in names.items()]
+            )
         )
 
     def _refunds(self, charges: Sequence[Charge]) -> tuple[int, list[Ask]]:

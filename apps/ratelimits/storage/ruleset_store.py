@@ -27,6 +27,7 @@ from ..policy.rules import (
 from . import scripts
 from .errors import as_unavailable
 from .keys import Keys
+from .topology import Client
 
 LOCK_MS = 5_000
 MOST_RESETS = 1_000
@@ -86,7 +87,7 @@ FIRST_LOOK = Look(None, None, "-", None)
 class RulesetStore:
     """Every method raises storage.errors.Unavailable where Redis does not answer."""
 
-    def __init__(self, client: redis.Redis, keys: Keys) -> None:
+    def __init__(self, client: Client, keys: Keys) -> None:
         self._client = client
         self._keys = keys
 

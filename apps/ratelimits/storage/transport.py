@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-import redis
-import redis.asyncio
-import redis.cluster
-
 from .cluster import Address, Cluster, ClusterNode
 from .keys import Keys
 from .node import Node
-from .topology import Kind, Topology
+from .topology import Client, Kind, Topology
 
 Transport = Node | Cluster
 
@@ -41,8 +37,8 @@ def topology(config: Config) -> Topology:
     )
 
 
-def make_transport(config: Config, pool: redis.ConnectionPool | None = None) -> Transport:
-    """Nothing is connected yet. ``pool``: whose connections a single node is to use."""
+def make_transport(config: Config, client: Client) -> Transport:
+    """Nothing is connected yet. ``client``: a single node is connected as it is."""
     found = topology(config)
     options: dict[str, Any] = {
         "timeout_s": config.redis_timeout_ms / 1000,
@@ -52,14 +48,18 @@ def make_transport(config: Config, pool: redis.ConnectionPool | None = None) -> 
         "probe_key": Keys(config.key_prefix).probe,
     }
     if found.kind is not Kind.CLUSTER:
-        return Node(found.name, pool or found.pool(), found.async_pool, **options)
+        pool = client.connection_pool
+        return Node(_name(found), pool, found.async_pool, **options)
 
     def make_node(address: Address) -> ClusterNode:
-        host, port = address
-        node = ClusterNode(
-            f"{host}:{port}", found.pool(address), lambda: found.async_pool(address), **options
-        )
-        node.host = host
-        return node
+        pool = found.pool(address)
+        return ClusterNode(address, pool, lambda: found.async_pool(address), **options)
 
     return Cluster(found.addresses, make_node, timeout_s=options["timeout_s"])
+
+
+def _name(found: Topology) -> str:
+    """For logs and staff."""
+    if found.kind is Kind.SENTINEL:
+        return found.service
+    return ":".join(map(str, found.addresses[0])) if found.addresses else found.path

@@ -20,15 +20,13 @@ import pytest
 import redis
 import redis.sentinel
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from apps.ratelimits.policy.rules import Algorithm
 from apps.ratelimits.storage import connections
-from apps.ratelimits.storage.connection import make_client
 from apps.ratelimits.storage.connections import Connections
 from apps.ratelimits.storage.limiter import RateLimiter, Target
 from apps.ratelimits.storage.packing import command
+from apps.ratelimits.storage.topology import Topology
 from tests.proxies import Proxy
 from tests.servers import (
     RedisProcess,
@@ -40,7 +38,7 @@ from tests.servers import (
     with_password,
 )
 
-from .test_limiter import A, config, make_limiter, rule
+from .test_limiter import A, make_limiter, rule
 
 PING = command("PING")
 
@@ -93,8 +91,8 @@ def make(server):
 
     def make(most=10, *, timeout_s=5.0, reply_s=None, url=None):
         timeout_ms = int((reply_s or timeout_s) * 1000)
-        client = make_client(url or server.url, timeout_ms=timeout_ms, max_connections=most)
-        made.append(Connections(client.connection_pool, most, timeout_s))
+        topology = Topology.parse(url or server.url, timeout_ms=timeout_ms, max_connections=most)
+        made.append(Connections(topology.pool(), most, timeout_s))
         return made[-1]
 
     yield make
@@ -204,9 +202,9 @@ def test_who_waits_is_told_when_the_one_in_use_is_lost(make, observer):
 
 
 def test_one_more_than_the_bound_is_refused_in_time(make, observer):
-    made = make(1, timeout_s=0.1, reply_s=5)
+    made = make(1, timeout_s=0.1)
     with ThreadPoolExecutor(1) as pool:
-        busy = pool.submit(made.ask, command("BLPOP", "go", 0))
+        busy = pool.submit(made.ask, command("BLPOP", "go", 0), within_s=5)
         eventually(lambda: clients(observer) == 1)
         began_s = time.monotonic()
         with pytest.raises(redis.exceptions.MaxConnectionsError):
@@ -325,11 +323,11 @@ UNDER_GEVENT = """
 from gevent import monkey
 monkey.patch_all()
 import json, sys, gevent
-from apps.ratelimits.storage.connection import make_client
 from apps.ratelimits.storage.connections import Connections
 from apps.ratelimits.storage.packing import command
+from apps.ratelimits.storage.topology import Topology
 
-client = make_client(sys.argv[1], timeout_ms=5000, max_connections=4)
+client = Topology.parse(sys.argv[1], timeout_ms=5000, max_connections=4).client()
 made = Connections(client.connection_pool, 4, 5.0)
 
 def echo(text):
@@ -446,12 +444,11 @@ def test_after_a_failover_the_limiter_talks_to_the_new_primary(replicated):
     """The old one is silent, not closed: its connections look as good as ever."""
     primary, replica, watcher = replicated
     sentinels = redis.sentinel.Sentinel([("127.0.0.1", watcher.port)], socket_timeout=1)
-    no_retry = Retry(NoBackoff(), 0)
-    client = sentinels.master_for("main", socket_timeout=0.3, retry=no_retry)
-    limiter = RateLimiter(config(redis_timeout_ms=300), client)
+    url = f"redis+sentinel://127.0.0.1:{watcher.port}/main"
+    limiter = make_limiter(url, redis_timeout_ms=300)
     target = Target(rule(quota=100), A)
     assert limiter.check([target]).remaining == 99
-    keep(limiter._connections, 4)
+    keep(limiter.redis.connections, 4)
 
     lose(primary, replica, sentinels)
     with replica.client() as direct:
@@ -485,11 +482,11 @@ def test_a_demoted_primarys_refusal_leads_to_a_new_connection(server, demoted, m
 def test_a_restart_while_connections_lie_idle_costs_no_check(server, observer, limiter, long_idle):
     target = Target(rule(quota=5), A)
     limiter.check([target])
-    keep(limiter._connections, 3)
+    keep(limiter.redis.connections, 3)
     server.kill()
     server.start()
     assert [limiter.check([target]).remaining for _ in range(3)] == [4, 3, 2]
-    assert limiter.breaker.failed_total == 0
+    assert limiter.redis.breaker.failed_total == 0
 
 
 @pytest.fixture
@@ -614,7 +611,7 @@ def test_a_lost_script_is_loaded_once(observer, limiter, opened):
         observer.config_resetstat()
         assert [limiter.check([target]).allowed for _ in range(4)] == [True] * 4
         assert evals(observer) == 1
-    assert limiter.breaker.failed_total == 0
+    assert limiter.redis.breaker.failed_total == 0
 
 
 def test_a_restarted_server_is_given_the_script_again(server, limiter, long_idle):
@@ -625,7 +622,7 @@ def test_a_restarted_server_is_given_the_script_again(server, limiter, long_idle
     assert [limiter.check([target]).remaining for _ in range(3)] == [49, 48, 47]
     with server.client() as observer:
         assert evals(observer) == 1
-    assert limiter.breaker.failed_total == 0
+    assert limiter.redis.breaker.failed_total == 0
 
 
 def test_closing_closes_what_is_free(observer, make):
@@ -645,7 +642,7 @@ def no_collection():
 
 
 def test_connections_that_nobody_holds_any_more_are_closed(server, observer, no_collection):
-    pool = make_client(server.url, timeout_ms=1000, max_connections=5).connection_pool
+    pool = Topology.parse(server.url, timeout_ms=1000, max_connections=5).pool()
     made = Connections(pool, 5, 1.0)
     keep(made, 3)
     assert clients(observer) == 3

@@ -458,7 +458,7 @@ def test_blocks_are_at_most_the_lease_and_the_share_of_what_is_left(each_redis):
         for _ in range(4):  # It wants as much as it can get.
             limiter.leases._held.pop((packed.key, whom), None)
         command = packed.check(whom, lease=25, share=limiter._share)
-        reply = limiter._ask(command, "check")
+        reply = limiter.redis.ask(command, "check")
         if not reply[0]:
             break
         requests = reply[5] // 2
@@ -476,7 +476,7 @@ def test_blocks_are_at_most_the_lease_and_the_share_of_what_is_left(each_redis):
 def test_a_lease_takes_no_more_than_its_limits_smallest_block(limiter):
     packed, whom = limiter._pack([Target(leased(1_000, 9, cost=2), A)])
     assert packed.most_leased == 4
-    reply = limiter._ask(packed.check(whom, lease=1_000, share=1), "check")
+    reply = limiter.redis.ask(packed.check(whom, lease=1_000, share=1), "check")
     assert reply[5] == 8
 
 
@@ -522,7 +522,7 @@ def test_a_block_that_was_on_its_way_during_a_reset_is_not_kept(limiter, monkeyp
     take_block(limiter, targets)
     while held(limiter):
         limiter.check(targets)
-    ask, others = limiter._connections.ask, []
+    ask, others = limiter.redis.connections.ask, []
 
     def slow(command):
         reply = ask(command)
@@ -531,7 +531,7 @@ def test_a_block_that_was_on_its_way_during_a_reset_is_not_kept(limiter, monkeyp
             limiter.reset([A])  # Another thread's, while the block travels.
         return reply
 
-    monkeypatch.setattr(limiter._connections, "ask", slow)
+    monkeypatch.setattr(limiter.redis.connections, "ask", slow)
     assert limiter.check(targets).allowed
     assert others
     assert held(limiter) == 0
@@ -579,7 +579,7 @@ def test_a_late_reply_does_not_prolong_a_block(limiter, monkeypatch):
     window_us = 400_000
     targets = [Target(leased(10_000, 50, window_us=window_us), A)]
     take_block(limiter, targets)
-    ask = limiter._connections.ask
+    ask = limiter.redis.connections.ask
 
     def late(command):
         reply = ask(command)
@@ -588,7 +588,7 @@ def test_a_late_reply_does_not_prolong_a_block(limiter, monkeypatch):
 
     while held(limiter):
         limiter.check(targets)
-    monkeypatch.setattr(limiter._connections, "ask", late)
+    monkeypatch.setattr(limiter.redis.connections, "ask", late)
     sent_s = time.monotonic()
     limiter.check(targets)
     (lease,) = limiter.leases._held.values()
@@ -627,7 +627,7 @@ def test_a_block_is_served_while_redis_is_away(limiter, monkeypatch):
     def away(command):
         raise ConnectionError("away")
 
-    monkeypatch.setattr(limiter._connections, "ask", away)
+    monkeypatch.setattr(limiter.redis.connections, "ask", away)
     decisions = [limiter.check(targets) for _ in range(left + 1)]
     degraded = [decision.verdicts[0].degraded for decision in decisions]
     assert degraded == [False] * left + [True]

@@ -16,8 +16,8 @@ import redis
 from apps.ratelimits.policy import algorithms
 from apps.ratelimits.policy.identity import DIGEST_CHARS
 from apps.ratelimits.policy.rules import Algorithm, Counts, FailurePolicy, Mode, Rate, Rule
-from apps.ratelimits.storage.connection import make_client
 from apps.ratelimits.storage.limiter import RateLimiter, Target
+from apps.ratelimits.storage.topology import Topology
 
 WINDOW_US = 200_000
 A, B = "a" * DIGEST_CHARS, "b" * DIGEST_CHARS
@@ -39,8 +39,8 @@ def config(**changes):
 
 def make_limiter(url: str, **changes) -> RateLimiter:
     settings = config(redis_url=url, **changes)
-    client = make_client(url, timeout_ms=settings.redis_timeout_ms, max_connections=50)
-    return RateLimiter(settings, client)
+    topology = Topology.parse(url, timeout_ms=settings.redis_timeout_ms, max_connections=50)
+    return RateLimiter(settings, topology.client())
 
 
 @pytest.fixture
@@ -424,7 +424,7 @@ def test_a_check_whose_reply_never_came_is_charged_once(each_redis):
     started = time.perf_counter()
     assert slow.check([target]).verdicts[0].degraded
     assert time.perf_counter() - started < 0.25
-    assert slow.breaker.failed_total == 1
+    assert slow.redis.breaker.failed_total == 1
     assert direct.peek([target]).remaining == 8
     proxy.server.close()
     slow.client.close()
@@ -485,7 +485,7 @@ def test_an_open_breaker_does_not_ask():
     limiter = away(breaker_failures=2, breaker_open_ms=60_000)
     for _ in range(5):
         limiter.check([Target(rule(), A)])
-    assert limiter.breaker.failed_total == 2
+    assert limiter.redis.breaker.failed_total == 2
 
 
 def test_a_mistake_in_a_script_surfaces(limiter):

@@ -423,7 +423,7 @@ def test_a_reset_in_this_process_is_in_force_at_once(limiter):
 def test_an_answer_that_was_on_its_way_during_a_reset_is_not_kept(limiter, monkeypatch):
     targets = [Target(rule(quota=1), A)]
     limiter.check(targets)
-    ask, others = limiter._connections.ask, []
+    ask, others = limiter.redis.connections.ask, []
 
     def slow(command):
         reply = ask(command)
@@ -432,7 +432,7 @@ def test_an_answer_that_was_on_its_way_during_a_reset_is_not_kept(limiter, monke
             limiter.reset([A])  # Another thread's, while the denial travels.
         return reply
 
-    monkeypatch.setattr(limiter._connections, "ask", slow)
+    monkeypatch.setattr(limiter.redis.connections, "ask", slow)
     assert not limiter.check(targets).allowed
     assert len(limiter.denials) == 0
     assert limiter.check(targets).allowed

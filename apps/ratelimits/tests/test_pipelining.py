@@ -18,10 +18,10 @@ from redis.backoff import NoBackoff
 
 from apps.ratelimits.policy.rules import Algorithm
 from apps.ratelimits.storage import pipelining
-from apps.ratelimits.storage.connection import make_async_client
 from apps.ratelimits.storage.limiter import Target
 from apps.ratelimits.storage.packing import command
 from apps.ratelimits.storage.pipelining import Pipeline
+from apps.ratelimits.storage.topology import Topology
 from tests.servers import flavours, over_tls
 
 from .test_connections import (
@@ -63,8 +63,8 @@ async def make(server):  # noqa: F811
 
     def make(timeout_s=5.0, *, url=None):
         timeout_ms = int(timeout_s * 1000)
-        client = make_async_client(url or server.url, timeout_ms=timeout_ms, max_connections=1)
-        made.append(Pipeline(client.connection_pool, timeout_s))
+        topology = Topology.parse(url or server.url, timeout_ms=timeout_ms, max_connections=1)
+        made.append(Pipeline(topology.async_pool(), timeout_s))
         return made[-1]
 
     yield make
@@ -152,7 +152,7 @@ async def test_who_lost_the_script_in_the_middle_of_a_turn_harms_nobody(limiter,
     observer.script_flush()
     decisions = await asyncio.gather(*[limiter.acheck([target]) for _ in range(20)])
     assert sorted(decision.remaining for decision in decisions) == list(range(79, 99))
-    assert limiter.breaker.failed_total == 0
+    assert limiter.redis.breaker.failed_total == 0
     await limiter.aclose()
 
 
@@ -341,7 +341,7 @@ async def test_a_restart_while_the_connection_is_idle_costs_no_check(limiter, se
     server.kill()
     await asyncio.to_thread(server.start)
     assert (await limiter.acheck([target])).remaining == 9
-    assert limiter.breaker.failed_total == 0
+    assert limiter.redis.breaker.failed_total == 0
     with server.client() as direct:
         assert evals(direct) == 1
     await limiter.aclose()
@@ -450,13 +450,13 @@ async def test_short_loops_leave_nothing_behind(limiter, observer, short_loop): 
     target = Target(rule(quota=1000), A)
     in_a_thread(lambda: [short_loop(limiter.acheck, target) for _ in range(20)])
     gc.collect()
-    assert len(limiter._pipelines) == 0
+    assert len(limiter.redis._pipelines) == 0
     await soon(lambda: clients(observer) == 0)
 
 
 async def test_nor_does_one_that_ends_while_some_still_wait(limiter, server, observer):  # noqa: F811
     async def site():
-        pipeline = limiter._pipeline()
+        pipeline = limiter.redis.pipeline()
         await pipeline.ask(PING)
         waiting = asyncio.ensure_future(outcome(pipeline.ask(BLOCKED)))
         await asyncio.sleep(0.01)
@@ -465,7 +465,7 @@ async def test_nor_does_one_that_ends_while_some_still_wait(limiter, server, obs
 
     in_a_thread(lambda: asyncio.run(site()))
     gc.collect()
-    assert len(limiter._pipelines) == 0
+    assert len(limiter.redis._pipelines) == 0
     await soon(lambda: clients(observer) == 0)
 
 
@@ -484,7 +484,7 @@ async def test_nor_do_they_over_tls(tls_server, short_loop):
     target = Target(rule(quota=1000), A)
     in_a_thread(lambda: [short_loop(limiter.acheck, target) for _ in range(5)])
     gc.collect()
-    assert len(limiter._pipelines) == 0
+    assert len(limiter.redis._pipelines) == 0
     with tls_server.client() as direct:
         await soon(lambda: clients(direct) == 0)
     limiter.close()

@@ -162,7 +162,7 @@ def checked(limiter, targets, *, general=False) -> list[int]:
         limits = PackedLimits(limiter.keys, limits.rules, limits.places)
         limits.plain = False
     asked = limits.check(whom)
-    reply = limiter._ask(asked, "check")
+    reply = limiter.redis.ask(asked, "check")
     numbers = list(limits.read(reply))
     if is_quick(reply):
         assert limits.plain
@@ -296,7 +296,7 @@ def test_the_last_that_fits_is_still_done_quickly(limiter, algorithm):
     limit = rule(algorithm, 7, 60_000_000, burst=3, cost=3 if algorithm is PLAIN[0] else 7)
     for whom in ([A], [B, "c" * len(A)]):
         packed, digests = limiter._pack([Target(limit, who) for who in whom])
-        first, second = (limiter._ask(packed.check(digests), "check") for _ in range(2))
+        first, second = (limiter.redis.ask(packed.check(digests), "check") for _ in range(2))
         assert is_quick(first)
         assert not is_quick(second)
         assert second[0] == 0
@@ -383,7 +383,7 @@ def sum_of(limiter, limit) -> tuple[int, int]:
     """What has been given back, us, and since which second."""
     packed = PackedLimits(limiter.keys, [limit], [0])
     packed.plain = False
-    reply = limiter._ask(packed.check((A,), charge=False), "check")
+    reply = limiter.redis.ask(packed.check((A,), charge=False), "check")
     raw = limiter.client.get(limiter.keys.bucket(A))
     *_, last = raw[:-26], raw[-26:]
     return reply[5], int.from_bytes(last[-5:], "little")
