@@ -6,6 +6,7 @@ import contextlib
 import socket
 import struct
 import threading
+import time
 
 SEGMENTS_IN = struct.Struct("=I"), 152
 """tcpi_data_segs_in of Linux' ``struct tcp_info``: with TCP_NODELAY one for each small write."""
@@ -14,8 +15,11 @@ SEGMENTS_IN = struct.Struct("=I"), 152
 class Proxy:
     """Passes bytes on, on a loopback port. New connections go to ``upstream``, a port."""
 
-    def __init__(self, upstream: int) -> None:
+    def __init__(self, upstream: int, connect_s: float = 0.0) -> None:
+        """``connect_s``: so long nothing passes on a new connection."""
         self.upstream = upstream
+        self._connect_s = connect_s
+        self._passes: int | None = None
         self._clients: list[socket.socket] = []
         self._servers: list[socket.socket] = []
         self._frozen: set[socket.socket] = set()
@@ -45,6 +49,10 @@ class Proxy:
         """The connections of now stay open and silent, as when their host was lost."""
         self._frozen.update(self._clients, self._servers)
 
+    def freeze_after(self, answers: int) -> None:
+        """``freeze``, once so many more answers have passed."""
+        self._passes = answers
+
     def inject(self, data: bytes) -> None:
         """Say something that nobody asked for, on all connections of now."""
         for client in self._clients:
@@ -63,10 +71,17 @@ class Proxy:
                     threading.Thread(target=self._pump, args=ends, daemon=True).start()
 
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        if self._connect_s and source in self._clients:
+            time.sleep(self._connect_s)
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 20):
-                if source not in self._frozen:
-                    sink.sendall(data)
+                if source in self._frozen:
+                    continue
+                sink.sendall(data)
+                if self._passes is not None and source in self._servers:
+                    self._passes -= 1
+                    if self._passes == 0:
+                        self.freeze()
         for end in (source, sink):
             _close(end)
 

@@ -244,7 +244,7 @@ class _Probe:
     def __call__(self) -> None:
         connection = self._connections.connected()
         try:
-            connection.send_packed_command(self._write, check_health=False)
+            connection.send_packed_command([self._write], check_health=False)
             connection.read_response()
         except redis.exceptions.MovedError:
             pass  # Of a cluster: another node's key, but this one would not say so if it were down.
