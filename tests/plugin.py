@@ -17,6 +17,7 @@ from collections.abc import Generator, Iterator
 import pytest
 import redis
 
+from .clusters import ClusterProcesses
 from .servers import RedisProcess, flavours
 
 OURS = ("IOTA_", "REDIS_", "CELERY_", "DATABASE_")
@@ -67,3 +68,11 @@ def each_redis(request: pytest.FixtureRequest) -> Iterator[RedisProcess]:
     server = RedisProcess(request.param).start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[ClusterProcesses]:
+    """Three primaries, each with a replica, for tests that leave them as they were."""
+    started = ClusterProcesses().start()
+    yield started
+    started.stop()
