@@ -193,7 +193,10 @@ class Cluster:
 
     def _holder(self, tag: str) -> ClusterNode:
         node = self._holders.get(slot_of(tag))
-        return self._any_node() if node is None else node
+        if node is not None:
+            return node
+        self.read_soon()
+        return self._any_node()
 
     def _any_node(self) -> ClusterNode:
         """One that is well, where there is one: it says which node to ask."""
