@@ -17,43 +17,12 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from .errors import BreakerOpen, Unavailable
-
-# Replies that say "not now" or "not I", as opposed to "your script is wrong".
-_UNAVAILABLE_REPLIES = (
-    "LOADING",
-    "READONLY",
-    "OOM",
-    "CLUSTERDOWN",
-    "MASTERDOWN",
-    "MISCONF",
-    "BUSY",
-    "NOAUTH",
-    "WRONGPASS",
-    "NOREPLICAS",
-    "max number of clients",
-    "ERR max number of clients",
-    "-OOM",
-    "command not allowed when used memory",
-    "Script killed",
-    "UNKILLABLE",
-)
-_UNAVAILABLE_ERRORS = (
-    redis.exceptions.ReadOnlyError,
-    redis.exceptions.OutOfMemoryError,
-    redis.exceptions.NoPermissionError,
-    redis.exceptions.MovedError,
-    redis.exceptions.AskError,
-    redis.exceptions.TryAgainError,
-)
+from .failures import kind_of
 
 
 def as_unavailable(error: Exception) -> Unavailable | None:
     """The error as Unavailable, or None where it is a mistake of ours and must surface."""
-    if isinstance(error, redis.ResponseError) and not isinstance(error, _UNAVAILABLE_ERRORS):
-        text = str(error)
-        if not any(reply in text[:200] for reply in _UNAVAILABLE_REPLIES):
-            return None
-    return Unavailable(f"{type(error).__name__}: {error}")
+    return Unavailable(f"{type(error).__name__}: {error}") if kind_of(error) else None
 
 
 def make_client(url: str, *, timeout_ms: int, max_connections: int) -> redis.Redis:
@@ -96,6 +65,11 @@ class Breaker:
         self.in_a_row = 0
         self._open_until = 0.0
         self.failed_total = 0
+
+    @property
+    def state(self) -> str:
+        """For people: ``closed`` while Redis is asked, ``open`` while it is left alone."""
+        return "open" if self.in_a_row >= self._failures else "closed"
 
     def before_call(self) -> None:
         """Raises BreakerOpen where the server is not to be asked."""

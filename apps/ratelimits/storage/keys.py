@@ -5,6 +5,7 @@
 ``<prefix>c:{<digest>}:<limit>:<epoch>``    concurrency slots of one limit
 ``<prefix>ruleset``                         hash: version, data
 ``<prefix>resets``                          stream, capped: digests of identities that were reset
+``<prefix>processes``                       hash: process -> when it was last seen, and its status
 
 The braces are a cluster's hash tag: what belongs to one identity lies in one slot.
 """
@@ -41,3 +42,7 @@ class Keys:
     @property
     def resets(self) -> str:
         return f"{self.prefix}resets"
+
+    @property
+    def processes(self) -> str:
+        return f"{self.prefix}processes"

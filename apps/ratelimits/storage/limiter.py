@@ -26,6 +26,7 @@ from . import packing, scripts
 from .connection import Breaker, as_unavailable, make_async_client
 from .connections import Connections
 from .errors import Unavailable
+from .failures import Failures, node_name
 from .keys import Keys
 from .leases import Leases
 from .local import LocalLimiter
@@ -80,7 +81,7 @@ class RateLimiter:
 
     ``client`` must not retry by itself: ``storage.connection.make_client`` makes such a one.
     Redis errors never surface from ``check``: each limit's failure policy decides instead, and
-    ``breaker.failed_total`` counts them. Errors in our own scripts do surface.
+    ``failures`` counts them. Errors in our own scripts do surface.
 
     What it remembers of denials and leases ends with a reset in this process; of a reset in
     another ``forget`` tells it.
@@ -92,6 +93,7 @@ class RateLimiter:
         self.keys = Keys(config.key_prefix)
         self.client = client
         self.breaker = Breaker(config.breaker_failures, config.breaker_open_ms / 1000)
+        self.failures = Failures(node_name(config.redis_url))
         self.digests = Digests(config.identity_key)
         self.denials = Denials()
         self.leases = Leases()
@@ -283,6 +285,11 @@ class RateLimiter:
             except Unavailable:
                 return
 
+    def count_processes(self, alive: int) -> None:
+        """So many serve the site by now: the fallback divides quotas by them, or by the number
+        that the configuration names where that is more."""
+        self._local.processes = max(self._config.local_processes, alive)
+
     def close(self) -> None:
         """Close the sync connections."""
         self._connections.close()
@@ -418,7 +425,8 @@ class RateLimiter:
         unavailable = as_unavailable(error)
         if unavailable is None:
             return error
-        self.breaker.failed()
+        if self.failures.note(error).of_server:
+            self.breaker.failed()
         return unavailable
 
     def _pipeline(self) -> Pipeline:
@@ -446,13 +454,16 @@ class RateLimiter:
             if rule.mode is Mode.ENFORCE
         ]
         denying = [t for t in enforcing if t.rule.on_failure is FailurePolicy.DENY]
+        local = [(t.rule, t.digest) for t in enforcing if t.rule.on_failure is FailurePolicy.LOCAL]
+        if charge:
+            decides = FailurePolicy.LOCAL if local else FailurePolicy.ALLOW
+            self.failures.decided(FailurePolicy.DENY if denying else decides)
         if denying:
             standing = algorithms.Standing(0, UNAVAILABLE_RETRY_US, 0, 0)
             return decide_all(
                 [Verdict(t.rule, False, standing, degraded=True) for t in denying],
                 unavailable=True,
             )
-        local = [(t.rule, t.digest) for t in enforcing if t.rule.on_failure is FailurePolicy.LOCAL]
         if not local or not charge:
             return ALLOWED
         member = _member()
