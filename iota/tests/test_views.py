@@ -54,9 +54,10 @@ def test_without_limits_a_process_is_ready_where_it_lets_pass(engine, client, po
 
 def test_without_its_database_a_process_is_not_ready(engine, client, monkeypatch):
     client.get("/readyz")
-    monkeypatch.setitem(connection.settings_dict, "NAME", "/nowhere/at-all.sqlite3")
-    connection.close()
-    response = client.get("/readyz")
+    with monkeypatch.context() as moved:
+        moved.setitem(connection.settings_dict, "NAME", "/nowhere/at-all.sqlite3")
+        connection.close()
+        response = client.get("/readyz")
     assert response.status_code == 503
     assert response.json()["database"] == "unavailable"
 
