@@ -50,6 +50,7 @@ class RateLimitConfig:
     breaker_failures: int
     breaker_open_ms: int
     ruleset_poll_ms: int
+    no_ruleset: str
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
     ipv6_prefix: int
     exempt_paths: tuple[str, ...]
@@ -232,6 +233,7 @@ def _settings(values: dict[str, Any]) -> Settings:
             breaker_failures=values["IOTA_BREAKER_FAILURES"],
             breaker_open_ms=values["IOTA_BREAKER_OPEN_MS"],
             ruleset_poll_ms=values["IOTA_RULESET_POLL_MS"],
+            no_ruleset=values["IOTA_NO_RULESET"],
             trusted_proxies=values["IOTA_TRUSTED_PROXIES"],
             ipv6_prefix=values["IOTA_IPV6_PREFIX"],
             exempt_paths=values["IOTA_EXEMPT_PATHS"],

@@ -234,6 +234,15 @@ VARIABLES = (
     _integer("IOTA_BREAKER_OPEN_MS", 1_000, 10, 60_000, "How long it is left alone."),
     _integer("IOTA_RULESET_POLL_MS", 250, 50, 900, "How often a process looks for edits."),
     Variable(
+        "IOTA_NO_RULESET",
+        "str",
+        "allow",
+        "What requests get of a process that could read the limits neither from Redis nor from "
+        "the database: pass, or 503.",
+        "allow or deny",
+        _one_of(("allow", "deny")),
+    ),
+    Variable(
         "IOTA_TRUSTED_PROXIES",
         "list",
         [],
@@ -272,8 +281,9 @@ VARIABLES = (
         1,
         1,
         10_000,
-        "Processes that serve the site: each counts its part of a quota while Redis is away, and "
-        "takes no more than its part ahead.",
+        "Processes that serve the site, at least: while Redis is away each counts its part of a "
+        "quota, and it never takes more than its part ahead. Those that live are counted while "
+        "Redis answers, and the larger number holds.",
     ),
     Variable(
         "IOTA_TIME_ZONE", "str", "UTC", "Of the admin.", "a zone such as Europe/Paris", _time_zone

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from django.db import DatabaseError, connection
+from django.db import Error as DatabaseFailure
+from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.views.decorators.cache import never_cache
@@ -60,20 +61,28 @@ def healthz(request: HttpRequest) -> HttpResponse:
 @never_cache
 @require_safe
 def readyz(request: HttpRequest) -> JsonResponse:
-    """What this process needs answers: 200, or 503 naming what does not."""
+    """Whether this process can serve: 200, or 503 naming what it lacks.
+
+    Redis is no reason to take it out of service: without it every process serves by each limit's
+    own policy, and were all of them taken out, the limiter would be why the site is down.
+    """
     engine = get_engine()
     state = {"database": "ok", "redis": "ok", "ruleset": "ok"}
+    ready = True
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
-    except DatabaseError:
+    except DatabaseFailure:
         state["database"] = "unavailable"
+        ready = False
     try:
         engine.store.version()
+        if engine.limiter.failures.failing:
+            state["redis"] = "degraded"
     except Unavailable:
-        state["redis"] = "unavailable"
+        state["redis"] = "degraded"
     engine.start()
     if engine.version < 0:
         state["ruleset"] = "not loaded"
-    ready = all(value == "ok" for value in state.values())
+        ready = ready and engine.without_limits() is None
     return JsonResponse(state, status=200 if ready else 503)

@@ -151,10 +151,10 @@ class ClusterProcesses:
         if len(maps) != 1:
             return False
         taken = 0
-        for port, node in views[0].items():
-            if node["slots"] and port in self._killed:
+        for port, known in views[0].items():
+            if known["slots"] and port in self._killed:
                 return False
-            taken += sum(int(part[-1]) - int(part[0]) + 1 for part in node["slots"])
+            taken += sum(int(part[-1]) - int(part[0]) + 1 for part in known["slots"])
         if taken != SLOTS:
             return False
         for node in living:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import threading
@@ -11,9 +12,8 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cache
 
-from django.db import DatabaseError, connections
-
 from . import conf, ruleset
+from .following import Follower
 from .models import RulesetVersion
 from .policy.algorithms import Standing
 from .policy.client_ip import in_networks
@@ -23,14 +23,21 @@ from .policy.identity import identity_parts
 from .policy.matching import CompiledOverride, CompiledRule, Index, applies_to, compile_ruleset
 from .policy.rules import Mode, OverrideAction, Rule, Ruleset
 from .storage.errors import Unavailable
+from .storage.heartbeat import Heartbeat
 from .storage.limiter import RateLimiter
 from .storage.packing import PackedLimits
-from .storage.ruleset_store import FIRST_LOOK, RulesetStore
+from .storage.processes import Processes
+from .storage.ruleset_store import RulesetStore
 from .storage.transport import topology
 
 logger = logging.getLogger(__name__)
 
 EMPTY_INDEX = compile_ruleset(Ruleset(version=-1))
+START_WAIT_S = 1.0
+"""The first requests of a process wait so long for limits, where neither Redis nor the database
+gives them."""
+FIRST_POLL_S = 0.05
+"""Until it has limits, or knows that there are none, a process looks so often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +62,20 @@ class Engine:
         self.config = config
         self.limiter = RateLimiter(config, client)
         self.store = RulesetStore(client, self.limiter.keys)
+        self.processes = Processes(client, self.limiter.keys)
         self._index = EMPTY_INDEX
-        self._last_look = FIRST_LOOK
+        self._follower = Follower(
+            self.store, ruleset.load, self._install, self.limiter.forget, self.limiter.failures
+        )
+        self._heartbeat = Heartbeat(
+            self.processes, self.limiter, lambda: self.version, host_key=config.identity_key
+        )
         self._starting = threading.Lock()
+        self._started_pid: int | None = None
         self._poller_pid: int | None = None
         self._poller: threading.Thread | None = None
+        self._started_by_s = 0.0
+        self._beat_failed = ""
         self._stop = threading.Event()
 
     @property
@@ -74,89 +90,72 @@ class Engine:
     @property
     def started(self) -> bool:
         """In this very process: a fork takes the ruleset along, but not the poller."""
-        return self._poller_pid == os.getpid()
+        return self._started_pid == os.getpid()
 
     def start(self) -> None:
-        """Load the ruleset and begin to poll its version; again after a fork. Cheap when done."""
+        """Begin to follow the limits; again after a fork. Cheap when done.
+
+        Waits for the first limits, START_WAIT_S at most: what they are when a request has waited
+        so long, ``without_limits`` says.
+        """
         if self.started:
             return
         with self._starting:
-            if self.started:
-                return
-            try:
-                self.refresh()
-            except Exception:
-                # Published by another version of this code, say: no request must fail for that.
-                logger.exception("The published ruleset cannot be used: reading the database")
-                self._install(self._from_database())
-            self._stop = threading.Event()
-            self._poller = threading.Thread(
-                target=self._poll, name="ratelimits-ruleset", daemon=True
-            )
-            self._poller.start()
-            self._poller_pid = os.getpid()
+            if self._poller_pid != os.getpid():
+                self._stop = threading.Event()
+                self._follower.begin()
+                self._started_by_s = time.monotonic() + START_WAIT_S
+                self._poller_pid = os.getpid()
+                self._poller = threading.Thread(
+                    target=self._poll, name="ratelimits-ruleset", daemon=True
+                )
+                self._poller.start()
+                atexit.register(self.stop)
+        settled = self._follower.settled
+        waited = settled.wait(max(0.0, self._started_by_s - time.monotonic()))
+        if not waited and not self.started:
+            logger.warning("No limits after %s s: requests no longer wait for them", START_WAIT_S)
+        self._started_pid = os.getpid()
 
     def stop(self) -> None:
-        """End the polling; ``start`` begins it again."""
+        """End the polling, and say so to the other processes; ``start`` begins it again."""
         self._stop.set()
-        if self._poller is not None and self.started:
+        if self._poller is not None and self._poller_pid == os.getpid():
             self._poller.join()
-        self._poller_pid = None
+            self._heartbeat.leave()
+        self._poller_pid = self._started_pid = None
+        atexit.unregister(self.stop)
 
     def _poll(self) -> None:
-        stop, interval_s = self._stop, self.config.ruleset_poll_ms / 1000
-        while not stop.wait(interval_s):
-            try:
-                self.refresh()
-            except Exception:
-                logger.exception("Refreshing the ruleset failed; version %s stays", self.version)
-            finally:
-                connections.close_all()
+        stop, follower, interval_s = self._stop, self._follower, self.config.ruleset_poll_ms / 1000
+        while True:
+            follower.turn()
+            self._beat()
+            if stop.wait(interval_s if follower.settled.is_set() else FIRST_POLL_S):
+                return
+
+    def _beat(self) -> None:
+        try:
+            self._heartbeat.beat()
+            self._beat_failed = ""
+        except Exception as error:
+            if self._beat_failed != repr(error):
+                self._beat_failed = repr(error)
+                logger.exception("This process is not counted among those that serve")
 
     def refresh(self) -> None:
         """Bring the newest ruleset into force: from Redis, or else from the database."""
-        try:
-            version = self._look()
-            if version == self._index.version:
-                return
-            newest = self.store.fetch() if version is not None else self._rebuild()
-        except Unavailable as error:
-            if self._index is not EMPTY_INDEX:
-                return
-            logger.warning("Redis is away (%s): reading the limits from the database", error)
-            newest = self._from_database()
-        self._install(newest)
+        self._follower.refresh()
 
-    def _install(self, newest: Ruleset | None) -> None:
-        if newest is not None and newest.version != self._index.version:
-            self._index = compile_ruleset(newest)
-            self.limiter.forget_rules()
-            logger.info("Ruleset %d in force: %d limits", newest.version, len(newest.rules))
+    def _install(self, newest: Ruleset) -> None:
+        self._index = compile_ruleset(newest)
+        self.limiter.forget_rules()
 
-    def _look(self) -> int | None:
-        """The version in Redis. Who was reset meanwhile is forgotten here too: all, where Redis
-        has lost what it knew."""
-        look = self._last_look = self.store.look(self._last_look)
-        if look.reset is None or look.reset:
-            self.limiter.forget(look.reset)
-        return look.version
-
-    def _rebuild(self) -> Ruleset | None:
-        """Redis has lost the ruleset: one process publishes it again, the others wait."""
-        if not self.store.try_lock() and self.started:
+    def without_limits(self) -> Decision | None:
+        """What a request is told where no limits could be had; None: it is let pass."""
+        if self.version >= 0 or self.config.no_ruleset != "deny":
             return None
-        newest = self._from_database()
-        if newest is not None:
-            self.store.publish(newest)
-        return newest
-
-    def _from_database(self) -> Ruleset | None:
-        try:
-            return ruleset.load()
-        except DatabaseError as error:
-            # Before the first `migrate` the site runs without limits.
-            logger.warning("The limits cannot be read from the database: %s", error)
-            return None
+        return Decision(False, unavailable=True)
 
     def publish(self) -> int:
         """Publish the database's limits. Returns their version. Raises Unavailable."""
@@ -308,3 +307,13 @@ def _is_about(compiled: CompiledOverride, facts: RequestFacts, user: UserFacts) 
 def get_engine() -> Engine:
     """This process's engine."""
     return Engine(conf.current())
+
+
+def _after_fork() -> None:
+    if get_engine.cache_info().currsize:
+        # Another thread of the parent's may have held it.
+        get_engine()._starting = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

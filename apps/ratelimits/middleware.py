@@ -50,6 +50,8 @@ class RateLimitMiddleware:
             return self.get_response(request)
         engine = get_engine()
         engine.start()
+        if refused := engine.without_limits():
+            return denied_response(request, refused)
         facts = self._facts(request, engine)
         candidates = engine.candidates(facts)
         user = self.callers.identify(request, candidates)
@@ -73,6 +75,8 @@ class RateLimitMiddleware:
         if not engine.started:
             # Once per process: the first ruleset may have to come from the database.
             await asyncio.to_thread(engine.start)
+        if refused := engine.without_limits():
+            return denied_response(request, refused)
         facts = self._facts(request, engine)
         candidates = engine.candidates(facts)
         user = await self.callers.aidentify(request, candidates)

@@ -1,5 +1,11 @@
 """The site's own pages."""
 
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+from django.db import connection
+
 from apps.ratelimits.models import RateLimit
 
 
@@ -19,16 +25,55 @@ def test_a_limit_by_view_is_shown_too(engine, client):
     assert "4 of 4 left" in client.get("/").content.decode()
 
 
-def test_health_and_readiness(engine, client, redis_server):
+def test_health_and_readiness(engine, client):
     assert client.get("/healthz").content == b"ok\n"
-    assert client.get("/readyz").status_code == 200
+    ready = client.get("/readyz")
+    assert ready.status_code == 200
+    assert ready.json() == {"database": "ok", "redis": "ok", "ruleset": "ok"}
+
+
+def test_without_redis_a_process_is_degraded_and_stays_in_service(engine, client, redis_server):
+    client.get("/readyz")
     redis_server.pause()
     try:
         response = client.get("/readyz")
     finally:
         redis_server.resume()
+    assert response.status_code == 200
+    assert response.json()["redis"] == "degraded"
+
+
+@pytest.mark.parametrize(("policy", "status"), [("allow", 200), ("deny", 503)])
+def test_without_limits_a_process_is_ready_where_it_lets_pass(engine, client, policy, status):
+    engine.config = replace(engine.config, no_ruleset=policy)
+    with tables_away():
+        response = client.get("/readyz")
+    assert response.status_code == status
+    assert response.json()["ruleset"] == "not loaded"
+
+
+def test_without_its_database_a_process_is_not_ready(engine, client, monkeypatch):
+    client.get("/readyz")
+    with monkeypatch.context() as moved:
+        moved.setitem(connection.settings_dict, "NAME", "/nowhere/at-all.sqlite3")
+        connection.close()
+        response = client.get("/readyz")
     assert response.status_code == 503
-    assert response.json()["redis"] == "unavailable"
+    assert response.json()["database"] == "unavailable"
+
+
+@contextmanager
+def tables_away():
+    """As before the first ``migrate``."""
+    table = RateLimit._meta.db_table
+    rename = "ALTER TABLE {} RENAME TO {}"
+    with connection.cursor() as cursor:
+        cursor.execute(rename.format(table, "elsewhere"))
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(rename.format("elsewhere", table))
 
 
 def test_the_page_is_live_and_works_without_a_script(engine, client):

@@ -6,6 +6,7 @@
 ``<prefix>ruleset``                         hash: version, data
 ``<prefix>resets``                          stream, capped: digests of identities that were reset
 ``<prefix>probe``                           string: whether a server that failed takes writes again
+``<prefix>processes``                       hash: process -> when it was last seen, and its status
 
 The braces are a cluster's hash tag: what belongs to one identity lies in one slot.
 """
@@ -46,6 +47,10 @@ class Keys:
     @property
     def resets(self) -> str:
         return f"{self.prefix}resets"
+
+    @property
+    def processes(self) -> str:
+        return f"{self.prefix}processes"
 
 
 def tag_of(key: str) -> str:

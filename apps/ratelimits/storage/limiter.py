@@ -25,6 +25,7 @@ from ..policy.rules import Algorithm, Counts, FailurePolicy, Mode, Rate, Rule
 from . import packing, topology, transport
 from .cluster import Cluster
 from .errors import Unavailable
+from .failures import Failures
 from .keys import Keys
 from .leases import Leases
 from .local import LocalLimiter
@@ -81,8 +82,7 @@ class RateLimiter:
 
     ``client`` must not retry by itself: ``Topology.client`` makes such a one, and of one node its
     pool says how to connect. Redis errors never surface from ``check``: each limit's failure
-    policy decides instead, and the breakers of ``redis.nodes`` count them. Errors in our own
-    scripts do surface.
+    policy decides instead, and ``failures`` counts them. Errors in our own scripts do surface.
 
     What it remembers of denials and leases ends with a reset in this process; of a reset in
     another ``forget`` tells it.
@@ -97,9 +97,11 @@ class RateLimiter:
     ) -> None:
         self.keys = Keys(config.key_prefix)
         self.client = client if client is not None else transport.topology(config).client()
-        self.redis = transport.make_transport(config, self.client)
+        self.failures = Failures()
+        self.redis = transport.make_transport(config, self.client, self.failures)
         # Of one node there is no need to ask which, and each call less is a thirtieth of a check.
         self._node = None if isinstance(self.redis, Cluster) else self.redis
+        self._config = config
         self.digests = Digests(config.identity_key)
         self.denials = Denials()
         self.leases = Leases()
@@ -345,6 +347,11 @@ class RateLimiter:
         """``release`` on the running event loop."""
         await self._returns.arelease(held)
 
+    def count_processes(self, alive: int) -> None:
+        """So many serve the site by now: the fallback divides quotas by them, or by the number
+        that the configuration names where that is more."""
+        self._local.processes = max(self._config.local_processes, alive)
+
     def close(self) -> None:
         """Close the sync connections."""
         self.redis.close()
@@ -432,13 +439,16 @@ class RateLimiter:
             if rule.mode is Mode.ENFORCE
         ]
         denying = [t for t in enforcing if t.rule.on_failure is FailurePolicy.DENY]
+        local = [(t.rule, t.digest) for t in enforcing if t.rule.on_failure is FailurePolicy.LOCAL]
+        if charge:
+            decides = FailurePolicy.LOCAL if local else FailurePolicy.ALLOW
+            self.failures.decided(FailurePolicy.DENY if denying else decides)
         if denying:
             standing = algorithms.Standing(0, UNAVAILABLE_RETRY_US, 0, 0)
             return decide_all(
                 [Verdict(t.rule, False, standing, degraded=True) for t in denying],
                 unavailable=True,
             )
-        local = [(t.rule, t.digest) for t in enforcing if t.rule.on_failure is FailurePolicy.LOCAL]
         if not local or not charge:
             return ALLOWED
         member = _member()

@@ -15,7 +15,8 @@ import redis.asyncio
 from . import packing
 from .breaker import Breaker
 from .connections import Connections, Sent
-from .errors import Unavailable, as_unavailable
+from .errors import Unavailable
+from .failures import Failures, as_unavailable
 from .pipelining import Pipeline
 
 PROBE_MS = 1_000
@@ -46,6 +47,7 @@ class Node:
         pool: redis.ConnectionPool,
         make_async_pool: Callable[[], redis.asyncio.ConnectionPool],
         *,
+        noted: Failures,
         timeout_s: float,
         most: int,
         failures: int,
@@ -54,6 +56,7 @@ class Node:
     ) -> None:
         self.name = name
         self.timeout_s = timeout_s
+        self._noted = noted
         self.connections = Connections(pool, most, timeout_s)
         # A write, since a server that is full or a replica goes on to answer reads.
         write = packing.command("SET", probe_key, "1", "PX", PROBE_MS)
@@ -192,7 +195,8 @@ class Node:
         unavailable = as_unavailable(error)
         if unavailable is None:
             return error
-        self.breaker.failed()
+        if self._noted.note(error, self.name).of_server:
+            self.breaker.failed()
         return unavailable
 
     def pipeline(self) -> Pipeline:

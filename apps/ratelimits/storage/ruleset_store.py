@@ -25,7 +25,7 @@ from ..policy.rules import (
     Ruleset,
 )
 from . import scripts
-from .errors import as_unavailable
+from .failures import as_unavailable
 from .keys import Keys
 from .topology import Client
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from .cluster import Address, Cluster, ClusterNode
+from .failures import Failures
 from .keys import Keys
 from .node import Node
 from .topology import Client, Kind, Topology
@@ -37,10 +38,12 @@ def topology(config: Config) -> Topology:
     )
 
 
-def make_transport(config: Config, client: Client) -> Transport:
-    """Nothing is connected yet. ``client``: a single node is connected as it is."""
+def make_transport(config: Config, client: Client, noted: Failures) -> Transport:
+    """Nothing is connected yet. ``client``: a single node is connected as it is; ``noted``: where
+    failed calls are counted."""
     found = topology(config)
     options: dict[str, Any] = {
+        "noted": noted,
         "timeout_s": config.redis_timeout_ms / 1000,
         "most": config.redis_max_connections,
         "failures": config.breaker_failures,

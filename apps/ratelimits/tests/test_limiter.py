@@ -16,6 +16,7 @@ import redis
 from apps.ratelimits.policy import algorithms
 from apps.ratelimits.policy.identity import DIGEST_CHARS
 from apps.ratelimits.policy.rules import Algorithm, Counts, FailurePolicy, Mode, Rate, Rule
+from apps.ratelimits.storage import packing
 from apps.ratelimits.storage.limiter import RateLimiter, Target
 from apps.ratelimits.storage.topology import Topology
 
@@ -489,11 +490,18 @@ def test_an_open_breaker_does_not_ask():
 
 
 def test_a_mistake_in_a_script_surfaces(limiter):
-    limiter.client.set(limiter.keys.bucket(A), "x")
-    limiter.client.delete(limiter.keys.bucket(A))
+    with pytest.raises(redis.ResponseError, match="arithmetic on a nil"):
+        limiter.redis.ask(packing.command("EVAL", "return nil + 1", 0))
+    assert limiter.failures.total == limiter.redis.breaker.in_a_row == 0
+
+
+def test_a_strangers_key_fails_for_one_identity_alone(limiter):
     limiter.client.rpush(limiter.keys.bucket(A), "not a bucket")
-    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
-        limiter.check([Target(rule(), A)])
+    for _ in range(9):
+        assert limiter.check([Target(rule(quota=9), A)]).verdicts[0].degraded
+    assert not limiter.check([Target(rule(quota=9), A)]).allowed
+    assert not limiter.check([Target(rule(quota=9), B)]).verdicts[0].degraded
+    assert limiter.failures.by_kind == {"wrong_key": 10}
 
 
 async def test_a_slot_that_came_too_late_for_who_was_cancelled_is_given_back(limiter):
