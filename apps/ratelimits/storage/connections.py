@@ -25,7 +25,8 @@ IDLE_S = 1.0
 """After so long the server may have closed a connection: it is looked at before it is used."""
 
 CONNECT_S = 0.5
-"""So long each step of connecting may take: no request waits for it beyond its own time limit."""
+"""So long, at least, each step of connecting may take: no request waits for it beyond its own
+time limit."""
 
 NEARLY_ALL = 0.95
 LEAST_WAIT_S = 0.001
@@ -277,7 +278,8 @@ class Connections:
     def connected(self) -> Any:
         """A new connection, the handshake done. Raises redis.RedisError or OSError."""
         options = {**self._pool.connection_kwargs}
-        options["socket_connect_timeout"] = options["socket_timeout"] = CONNECT_S
+        step_s = max(CONNECT_S, self._timeout_s)
+        options["socket_connect_timeout"] = options["socket_timeout"] = step_s
         connection = self._pool.connection_class(**options)
         try:
             connection.connect()

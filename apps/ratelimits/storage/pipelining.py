@@ -17,7 +17,8 @@ import redis.asyncio
 from redis._parsers.hiredis import NOT_ENOUGH_DATA, _AsyncHiredisParser
 
 CONNECT_S = 0.5
-"""So long connecting may take. The commands that wait for it meanwhile expire in their own time."""
+"""So long, at least, connecting may take. The commands that wait for it meanwhile expire in their
+own time."""
 
 TURNS_TO_READ = 3
 """Of the event loop, until a reply that lies in the socket is read: the next one sees it, the one
@@ -148,7 +149,7 @@ class _Line:
         reader: asyncio.Task[None] | None = None
         transport: asyncio.Transport | None = None
         try:
-            async with asyncio.timeout(CONNECT_S):
+            async with asyncio.timeout(max(CONNECT_S, self._timeout_s)):
                 await self._connection.connect()
             self._connected = True
             transport = self._connection._writer.transport
