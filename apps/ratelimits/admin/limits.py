@@ -27,6 +27,9 @@ from . import lockout
 from .asking import AskingForm
 from .base import CheckboxSelectMultiple, PublishedAdmin, Select
 
+MOST_TYPED = 3
+"""Limits whose names a person would type; of more, all are switched off together."""
+
 
 class CountedByField(forms.MultipleChoiceField):
     """Ticks on the page, the model's comma-separated text behind it."""
@@ -307,6 +310,14 @@ class _Asked:
     @property
     def of(self) -> int:
         return len(self.harmless) + len(self.speaking)
+
+    @property
+    def way_back(self) -> str:
+        """The command that switches them off again."""
+        names = " ".join(limit.name for limit in self.harmful[:MOST_TYPED])
+        return (
+            f"manage.py ratelimit disable {names if self.harmful[MOST_TYPED:] == [] else '--all'}"
+        )
 
     @property
     def told(self) -> str:

@@ -246,11 +246,15 @@ def _too_few(rule: Rule, use: _Use) -> str | None:
         # Work is given back: only what is under way at the same time can run into it.
         return f"lets {in_a_row:,} in at once" if in_a_row < use.at_once else None
     if in_a_row < use.in_a_row:
-        return f"takes {in_a_row:,} requests in a row, {use.needed_in_a_row} {use.in_a_row:,}"
+        return f"takes {_requests(in_a_row)} in a row, {use.needed_in_a_row} {use.in_a_row:,}"
     per_hour = rate.quota * HOUR_US // (rate.window_us * rate.cost)
     if per_hour < use.per_hour:
-        return f"takes {per_hour:,} requests an hour, {use.needed_per_hour} {use.per_hour:,}"
+        return f"takes {_requests(per_hour)} an hour, {use.needed_per_hour} {use.per_hour:,}"
     return None
+
+
+def _requests(number: int) -> str:
+    return "1 request" if number == 1 else f"{number:,} requests"
 
 
 def _listed(names: list[str]) -> str:

@@ -32,8 +32,7 @@ class OverrideAdmin(PublishedAdmin):
     autocomplete_fields = ("limit",)
     raw_id_fields = ("user",)
     fieldsets = (
-        (None, {"fields": ("lock_out",)}),
-        ("Whom", {"fields": ("user", "group", "network", ("header", "key_of"))}),
+        ("Whom", {"fields": ("lock_out", "user", "group", "network", ("header", "key_of"))}),
         ("What instead", {"fields": ("limit", "action", "quota")}),
         ("For how long, and why", {"fields": ("until", "reason")}),
     )
