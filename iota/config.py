@@ -54,6 +54,7 @@ class RateLimitConfig:
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
     ipv6_prefix: int
     exempt_paths: tuple[str, ...]
+    health_paths: tuple[str, ...]
     exempt_preflight: bool
     key_validator: str
     counted_signals: tuple[str, ...]
@@ -237,6 +238,7 @@ def _settings(values: dict[str, Any]) -> Settings:
             trusted_proxies=values["IOTA_TRUSTED_PROXIES"],
             ipv6_prefix=values["IOTA_IPV6_PREFIX"],
             exempt_paths=values["IOTA_EXEMPT_PATHS"],
+            health_paths=values["IOTA_HEALTH_PATHS"],
             exempt_preflight=values["IOTA_EXEMPT_PREFLIGHT"],
             key_validator=values["IOTA_KEY_VALIDATOR"],
             counted_signals=values["IOTA_COUNTED_SIGNALS"],

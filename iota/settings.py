@@ -147,6 +147,10 @@ LOGGING = {
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": CONFIG.log_level},
-    # A denied request is news to its client, not to the log.
-    "loggers": {"django.request": {"level": "ERROR"}},
+    # A denied request is news to its client, not to the log; nor is a host that is not ours, which
+    # would fill the log with a traceback and the client's own text for each request.
+    "loggers": {
+        "django.request": {"level": "ERROR"},
+        "django.security.DisallowedHost": {"level": "CRITICAL"},
+    },
 }

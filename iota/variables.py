@@ -259,6 +259,14 @@ VARIABLES = (
         "paths that begin with '/' and go on, separated by commas",
         _paths,
     ),
+    Variable(
+        "IOTA_HEALTH_PATHS",
+        "list",
+        ["/healthz", "/readyz"],
+        "What load balancers ask: the admin warns of a limit that covers one of them.",
+        "paths that begin with '/' and go on, separated by commas",
+        _paths,
+    ),
     _boolean("IOTA_EXEMPT_PREFLIGHT", True, "CORS preflights are never limited."),
     Variable(
         "IOTA_KEY_VALIDATOR",

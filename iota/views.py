@@ -23,9 +23,11 @@ from apps.ratelimits.storage.errors import Unavailable
 @require_safe
 def home(request: HttpRequest) -> HttpResponse:
     """What this is, and the visitor's own standing against the limits on ``/api/test``."""
+    config = conf.current()
+    if config.disabled:
+        return render(request, "iota/home.html", {"disabled": True})
     engine = get_engine()
     engine.start()
-    config = conf.current()
     facts = request_facts(request, config)
     asked = replace(facts, method="GET", path="/api/test", route="api-test")
     candidates = engine.candidates(asked)
@@ -66,15 +68,27 @@ def readyz(request: HttpRequest) -> JsonResponse:
     Redis is no reason to take it out of service: without it every process serves by each limit's
     own policy, and were all of them taken out, the limiter would be why the site is down.
     """
-    engine = get_engine()
-    state = {"database": "ok", "redis": "ok", "ruleset": "ok"}
-    ready = True
+    state = {"database": "ok"}
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
     except DatabaseFailure:
         state["database"] = "unavailable"
-        ready = False
+    limited = True
+    if conf.current().disabled:
+        # Nothing of the limiter is needed: least of all on the way back.
+        state["limits"] = "disabled"
+    else:
+        found, limited = _limiter_state()
+        state |= found
+    ready = limited and state["database"] == "ok"
+    return JsonResponse(state, status=200 if ready else 503)
+
+
+def _limiter_state() -> tuple[dict[str, str], bool]:
+    """And whether it lets requests pass, as it does not where it has no ruleset and may not."""
+    engine = get_engine()
+    state = {"redis": "ok", "ruleset": "ok"}
     try:
         engine.store.version()
         if engine.limiter.failures.failing:
@@ -84,5 +98,4 @@ def readyz(request: HttpRequest) -> JsonResponse:
     engine.start()
     if engine.version < 0:
         state["ruleset"] = "not loaded"
-        ready = ready and engine.without_limits() is None
-    return JsonResponse(state, status=200 if ready else 503)
+    return state, engine.version >= 0 or engine.without_limits() is None

@@ -107,8 +107,10 @@ def _anyone_asks(candidates: list[CompiledRule]) -> bool:
 
 
 def _has_session(request: HttpRequest) -> bool:
-    """No cookie means anonymous, without a look at the session."""
-    return settings.SESSION_COOKIE_NAME in request.COOKIES and hasattr(request, "session")
+    """No cookie means anonymous, without a look at the session. One with a NUL (a quoted cookie can
+    spell it) is nobody's, and PostgreSQL would refuse the question."""
+    cookie = request.COOKIES.get(settings.SESSION_COOKIE_NAME)
+    return cookie is not None and "\0" not in cookie and hasattr(request, "session")
 
 
 def _wants_user(request: HttpRequest, candidates: list[CompiledRule]) -> bool:

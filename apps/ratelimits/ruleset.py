@@ -41,9 +41,8 @@ def _rules() -> Iterator[rules.Rule]:
     overrides = list(Override.objects.all())
     limits = RateLimit.objects.exclude(mode=RateLimit.Mode.OFF).prefetch_related("groups")
     for limit in limits:
-        own = [override for override in overrides if override.limit_id in (None, limit.pk)]
         try:
-            rule = as_rule(limit, [override for override in own if _usable(override, limit)])
+            rule = with_overrides(limit, overrides)
             compile_rule(rule)
         except PolicyError as error:
             logger.error("Limit %s is not enforced; mend it in the admin: %s", limit.name, error)
@@ -54,7 +53,16 @@ def _rules() -> Iterator[rules.Rule]:
 def draft(limit: RateLimit, groups: Iterable[Group]) -> rules.Rule:
     """A limit that may not be saved yet. Raises PolicyError where it could not be enforced."""
     overrides = Override.objects.filter(Q(limit=None) | Q(limit=limit.pk))
-    return as_rule(limit, [o for o in overrides if _usable(o, limit)], groups)
+    return with_overrides(limit, overrides, groups)
+
+
+def with_overrides(
+    limit: RateLimit, overrides: Iterable[Override], groups: Iterable[Group] | None = None
+) -> rules.Rule:
+    """The limit with those of ``overrides`` that are about it, which need not be the stored ones.
+    Raises PolicyError where it could not be enforced."""
+    own = [override for override in overrides if override.limit_id in (None, limit.pk)]
+    return as_rule(limit, [override for override in own if _usable(override, limit)], groups)
 
 
 def _usable(override: Override, limit: RateLimit) -> bool:

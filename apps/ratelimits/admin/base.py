@@ -10,11 +10,17 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from simple_history.admin import SimpleHistoryAdmin
 
+from .. import conf
 from ..engine import get_engine
 from ..models import RulesetVersion
 from ..storage.errors import Unavailable
 
 __all__ = ["CheckboxInput", "CheckboxSelectMultiple", "PublishedAdmin", "Select"]
+
+NOTHING_ENFORCED = (
+    "Nothing is enforced: this server was started with IOTA_DISABLED=1. Mend the limit here, then "
+    "restart without it."
+)
 
 if apps.is_installed("unfold"):
     from unfold.admin import ModelAdmin
@@ -27,15 +33,19 @@ else:
 
 
 class PublishedAdmin(SimpleHistoryAdmin, ModelAdmin):  # type: ignore[misc]
-    """Says so where an edit was saved but could not be published."""
+    """Says so where an edit was saved but could not be published, or where nothing is enforced."""
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if request.method == "GET" and conf.current().disabled:
+            messages.warning(request, NOTHING_ENFORCED)
         return self._published(request, super().changeform_view(request, *args, **kwargs))
 
     def delete_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         return self._published(request, super().delete_view(request, *args, **kwargs))
 
     def changelist_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if request.method == "GET" and conf.current().disabled:
+            messages.warning(request, NOTHING_ENFORCED)
         return self._published(request, super().changelist_view(request, *args, **kwargs))
 
     def _published(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Sequence
+from copy import copy
+from hashlib import blake2b
+from typing import Any, NamedTuple
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
+from django.template.defaultfilters import pluralize
+from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.views.decorators.http import require_POST
 
-from .. import raised, ruleset, wording
+from .. import raised, wording
 from ..models import RateLimit
 from ..policy.errors import PolicyError
 from ..validators import METHODS, split_lines, validate_methods
 from . import lockout
-from .base import CheckboxInput, CheckboxSelectMultiple, PublishedAdmin, Select
+from .asking import AskingForm
+from .base import CheckboxSelectMultiple, PublishedAdmin, Select
+
+MOST_TYPED = 3
+"""Limits whose names a person would type; of more, all are switched off together."""
 
 
 class CountedByField(forms.MultipleChoiceField):
@@ -52,7 +61,7 @@ def _signals() -> list[tuple[str, str]]:
     return [("", "---------"), *((name, name) for name in raised.known())]
 
 
-class RateLimitForm(ModelForm):  # type: ignore[type-arg]
+class RateLimitForm(AskingForm):
     start_afresh = forms.BooleanField(
         required=False,
         help_text="Forget what has been counted so far: everyone begins with a full quota. "
@@ -74,19 +83,9 @@ class RateLimitForm(ModelForm):  # type: ignore[type-arg]
         help_text=RateLimit._meta.get_field("signal").help_text,
     )
 
-    lock_out = forms.BooleanField(
-        label="Save it although it may lock me out",
-        required=False,
-        widget=forms.HiddenInput(),
-        help_text="IOTA_DISABLED=1 is the way back in.",
-    )
-
-    request: HttpRequest
-    """Of the person who edits; the admin's ``get_form`` sets it."""
-
     class Meta:
         model = RateLimit
-        fields = "__all__"  # noqa: DJ007  (the admin's fieldsets name them)
+        fields = "__all__"
 
     def save(self, commit: bool = True) -> RateLimit:
         # What one algorithm has counted means something else to another.
@@ -94,18 +93,9 @@ class RateLimitForm(ModelForm):  # type: ignore[type-arg]
             self.instance.epoch += 1
         return super().save(commit)  # type: ignore[no-any-return]
 
-    def _post_clean(self) -> None:
-        """After the model's own checks: only what could be saved is tried on the admin."""
-        super()._post_clean()  # type: ignore[misc]
-        if self.errors:
-            return
-        rule = ruleset.draft(self.instance, self.cleaned_data.get("groups", ()))
-        said = lockout.warning(rule, self.request)
-        if said is None:
-            return
-        self.fields["lock_out"].widget = CheckboxInput()
-        if not self.cleaned_data.get("lock_out"):
-            self.add_error("lock_out", said)
+    def reasons(self) -> Sequence[str]:
+        groups = self.cleaned_data.get("groups", ())
+        return lockout.LockOut(self.request).reasons_of_limit(self.instance, groups=groups)
 
     def clean_methods(self) -> str:
         text = self.cleaned_data["methods"].upper()
@@ -182,37 +172,58 @@ class RateLimitAdmin(PublishedAdmin):
         return wording.rate_text(limit)
 
     @admin.action(description="Enforce selected limits", permissions=["change"])
-    def enforce(self, request: HttpRequest, queryset: QuerySet[RateLimit]) -> None:
-        self._set_mode(request, queryset, RateLimit.Mode.ENFORCE)
+    def enforce(self, request: HttpRequest, queryset: QuerySet[RateLimit]) -> HttpResponse | None:
+        """Asks first where one of them would lock this person out, or stop health checks."""
+        asked = _Asked(request, queryset)
+        answer = request.POST.get("confirmed")
+        if asked.speaking and (not answer or request.POST.get("told") != asked.told):
+            return self._ask(request, asked, again=bool(answer))
+        chosen = asked.harmless if answer == "harmless" else [*asked.harmless, *asked.harmful]
+        self._set_mode(request, chosen, RateLimit.Mode.ENFORCE, of=len(queryset))
+        for limit, why in asked.broken:
+            self.message_user(
+                request, f"{limit} was left as it is. It cannot be enforced: {why}.",
+                messages.WARNING,
+            )  # fmt: skip
+        return None
+
+    def _ask(self, request: HttpRequest, asked: _Asked, *, again: bool) -> HttpResponse:
+        if again:
+            said = "Limits or overrides were edited meanwhile: please look once more."
+            self.message_user(request, said, messages.WARNING)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"Enforce {asked.of:,} limit{pluralize(asked.of)}?",
+            "opts": self.model._meta,
+            "media": self.media,
+            "asked": asked,
+            "action_checkbox_name": ACTION_CHECKBOX_NAME,
+            "select_across": request.POST.get("select_across"),
+        }
+        request.current_app = self.admin_site.name
+        return TemplateResponse(request, "ratelimits/enforce_confirmation.html", context)
 
     @admin.action(description="Shadow selected limits: count, never block", permissions=["change"])
     def shadow(self, request: HttpRequest, queryset: QuerySet[RateLimit]) -> None:
-        self._set_mode(request, queryset, RateLimit.Mode.SHADOW)
+        self._set_mode(request, queryset, RateLimit.Mode.SHADOW, of=len(queryset))
 
     @admin.action(description="Switch selected limits off", permissions=["change"])
     def switch_off(self, request: HttpRequest, queryset: QuerySet[RateLimit]) -> None:
-        self._set_mode(request, queryset, RateLimit.Mode.OFF)
+        self._set_mode(request, queryset, RateLimit.Mode.OFF, of=len(queryset))
 
     def _set_mode(
-        self, request: HttpRequest, queryset: QuerySet[RateLimit], mode: RateLimit.Mode
+        self, request: HttpRequest, limits: Iterable[RateLimit], mode: RateLimit.Mode, *, of: int
     ) -> None:
-        """Saved one by one: each change belongs in the history and the audit log.
-
-        A limit that would lock this person out is left as it is: its form asks first.
-        """
+        """Saved one by one: each change belongs in the history and the audit log."""
         changed = 0
-        for limit in queryset:
+        for limit in limits:
             if limit.mode == mode:
                 continue
             limit.mode = mode
-            if mode == RateLimit.Mode.ENFORCE and (said := _against(limit, request)):
-                said = f"{limit.name} was left as it is. {said}"
-                self.message_user(request, said, messages.WARNING)
-                continue
             limit.save()
             self.log_change(request, limit, f"Mode set to {mode.value}.")
             changed += 1
-        self.message_user(request, f"{changed} of {len(queryset)} changed to {mode.value}.")
+        self.message_user(request, f"{changed} of {of} changed to {mode.value}.")
 
     class Media:
         js = (forms.Script("ratelimits/limit_form.js", defer=True),)
@@ -261,10 +272,55 @@ class RateLimitAdmin(PublishedAdmin):
         return form
 
 
-def _against(limit: RateLimit, request: HttpRequest) -> str | None:
-    """What speaks against enforcing a limit without a further question."""
-    try:
-        said = lockout.warning(ruleset.draft(limit, limit.groups.all()), request)
-    except PolicyError as error:
-        return f"It cannot be enforced: {error}."
-    return said and f"{said} Its own form saves it even so."
+class _Speaking(NamedTuple):
+    limit: RateLimit
+    sentence: str
+    reasons: tuple[str, ...]
+
+
+class _Asked:
+    """The limits that are to be enforced, by what speaks against it."""
+
+    def __init__(self, request: HttpRequest, limits: Iterable[RateLimit]) -> None:
+        lock_out = lockout.LockOut(request)
+        self.limits = list(limits)
+        self.harmless: list[RateLimit] = []
+        self.speaking: list[_Speaking] = []
+        self.broken: list[tuple[RateLimit, PolicyError]] = []
+        for limit in self.limits:
+            if limit.mode == RateLimit.Mode.ENFORCE:
+                continue
+            as_enforced = copy(limit)
+            as_enforced.mode = RateLimit.Mode.ENFORCE
+            try:
+                reasons = lock_out.reasons_of_limit(as_enforced)
+            except PolicyError as error:
+                self.broken.append((limit, error))
+                continue
+            if reasons:
+                said = wording.sentence(as_enforced, limit.groups.all())
+                self.speaking.append(_Speaking(limit, said, reasons))
+            else:
+                self.harmless.append(limit)
+
+    @property
+    def harmful(self) -> list[RateLimit]:
+        return [speaking.limit for speaking in self.speaking]
+
+    @property
+    def of(self) -> int:
+        return len(self.harmless) + len(self.speaking)
+
+    @property
+    def way_back(self) -> str:
+        """The command that switches them off again."""
+        names = " ".join(limit.name for limit in self.harmful[:MOST_TYPED])
+        return (
+            f"manage.py ratelimit disable {names if self.harmful[MOST_TYPED:] == [] else '--all'}"
+        )
+
+    @property
+    def told(self) -> str:
+        """Of what the page said: what was confirmed is that, and nothing that came later."""
+        texts = [f"{s.limit.pk} {' '.join(s.reasons)}" for s in self.speaking]
+        return blake2b("\n".join(texts).encode(), digest_size=16).hexdigest()

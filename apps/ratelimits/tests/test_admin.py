@@ -309,34 +309,6 @@ def test_a_group_in_the_form_counts_for_the_lock_out(staff, admin_user):
     assert "lock_out" in errors(staff.post(f"{LIST}add/", {**values, "name": "two"}))
 
 
-def test_the_bulk_action_leaves_a_limit_that_locks_out_as_it_is(staff, engine):
-    """Two are chosen: the harmless one is enforced, the other stays, and staff are told which."""
-    rate = {"quota": 3, "mode": "shadow"}
-    harmless = RateLimit.objects.create(name="harmless", path_kind="prefix", path="/api/", **rate)
-    narrow = RateLimit.objects.create(name="narrow", path_kind="prefix", path="/admin/", **rate)
-    chosen = {"action": "enforce", "_selected_action": [harmless.pk, narrow.pk]}
-    response = staff.post(LIST, chosen, follow=True)
-    told = [str(message) for message in response.context["messages"]]
-    assert any("narrow was left as it is" in text and "in a row" in text for text in told)
-    assert "1 of 2 changed to enforce." in told
-    assert dict(RateLimit.objects.values_list("name", "mode")) == {
-        "harmless": "enforce",
-        "narrow": "shadow",
-    }
-    # A row written past the form is not enforced, and can be switched off.
-    broken = RateLimit.objects.create(name="broken", path_kind="regex", path="(", **rate)
-    told = staff.post(LIST, {**chosen, "_selected_action": [broken.pk]}, follow=True).context
-    assert any("It cannot be enforced: RE2" in str(message) for message in told["messages"])
-    staff.post(LIST, {"action": "switch_off", "_selected_action": [broken.pk]})
-    broken.refresh_from_db()
-    assert broken.mode == "off"
-    # Taking a limit out of force never locks anybody out.
-    RateLimit.objects.filter(pk=narrow.pk).update(mode="enforce")
-    staff.post(LIST, {"action": "shadow", "_selected_action": [narrow.pk]})
-    narrow.refresh_from_db()
-    assert narrow.mode == "shadow"
-
-
 def test_whoever_may_only_look_sees_the_limit_and_its_sentence(engine, client, django_user_model):
     limit = RateLimit.objects.create(name="one", quota=5, counted_by="address,user")
     viewer = django_user_model.objects.create_user("viewer", is_staff=True)

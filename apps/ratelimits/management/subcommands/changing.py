@@ -1,0 +1,97 @@
+"""What ``disable`` and ``enable`` have in common: the change, and what became of it."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+
+from django.core.management.base import BaseCommand, CommandError
+
+from ... import conf, modes
+from ...engine import get_engine
+from ...models import RateLimit
+from ...modes import Change
+from ...storage.errors import Unavailable
+
+NOT_HEARD = (
+    "Redis does not answer: servers keep the limits they have until it is back and the next "
+    "reconciling task (every 10 s where Celery beat runs) has published them. To be free at once, "
+    "restart the site with IOTA_DISABLED=1."
+)
+
+
+def carry_out(
+    command: BaseCommand, wanted: Mapping[str, str], *, dry_run: bool, as_json: bool, done: str
+) -> None:
+    """Change the modes and say so. ``done``: what the limits are then, ``off`` or ``on``. Raises
+    CommandError where nothing was changed, or Redis did not hear of it."""
+    try:
+        changes = modes.set_modes(wanted, dry_run=dry_run)
+    except modes.UnknownLimits as error:
+        raise CommandError(_unknown(error.names)) from error
+    published = None if dry_run else _published()
+    if as_json:
+        rows = [{"name": c.name, "before": c.before, "after": c.after} for c in changes]
+        said = {"changed": rows, "dry_run": dry_run, "published": published}
+        command.stdout.write(json.dumps({**said, "restore": restoring(changes)}, indent=1))
+    else:
+        _say(command, changes, len(wanted), dry_run=dry_run, published=published, done=done)
+    if published is False:
+        raise CommandError(NOT_HEARD)
+
+
+def _say(
+    command: BaseCommand,
+    changes: Sequence[Change],
+    wanted: int,
+    *,
+    dry_run: bool,
+    published: bool | None,
+    done: str,
+) -> None:
+    for change in changes:
+        command.stdout.write(f"  {change.name}: {change.before} -> {change.after}")
+    already = wanted - len(changes)
+    unchanged = f" ({already:,} already)" if already else ""
+    if dry_run:
+        command.stdout.write(f"{_limits(len(changes))} would be switched {done}{unchanged}.")
+        return
+    # Where nothing changed, an earlier change may still have to be heard of.
+    force = "; in force in every process within 1 s" if published else " in the database"
+    if not changes:
+        force = "" if published else force
+    command.stdout.write(f"{_limits(len(changes))} switched {done}{unchanged}{force}.")
+    if conf.current().disabled:
+        command.stdout.write("IOTA_DISABLED is set here: a site with it enforces nothing anyway.")
+    if restore := restoring(changes):
+        command.stdout.write(f"To undo this:\n  {restore}")
+
+
+def restoring(changes: Sequence[Change]) -> str:
+    """The command that undoes them."""
+    on = " ".join(f"{c.name}:{c.before}" for c in changes if c.before != RateLimit.Mode.OFF)
+    off = " ".join(c.name for c in changes if c.before == RateLimit.Mode.OFF)
+    commands = [f"manage.py ratelimit enable {on}"] if on else []
+    commands += [f"manage.py ratelimit disable {off}"] if off else []
+    return " && ".join(commands)
+
+
+def _published() -> bool:
+    """Whether Redis has what is in the database; of an earlier change too."""
+    try:
+        get_engine().reconcile()
+    except Unavailable:
+        return False
+    return True
+
+
+def _unknown(names: Sequence[str]) -> str:
+    known = list(RateLimit.objects.values_list("name", flat=True))
+    close = [found for name in names for found in difflib.get_close_matches(name, known, 1)]
+    hint = f" Did you mean {', '.join(close)}?" if close else ""
+    return f"No limit is called {', '.join(names)}; nothing was changed.{hint}"
+
+
+def _limits(number: int) -> str:
+    return "1 limit" if number == 1 else f"{number:,} limits"
