@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 
@@ -22,6 +23,7 @@ from .policy.facts import ANONYMOUS, RequestFacts, UserFacts
 from .policy.identity import identity_parts
 from .policy.matching import CompiledOverride, CompiledRule, Index, applies_to, compile_ruleset
 from .policy.rules import Mode, OverrideAction, Rule, Ruleset
+from .storage.cardinality import IdentityBudgets, IdentityCount
 from .storage.connection import make_client
 from .storage.errors import Unavailable
 from .storage.limiter import RateLimiter
@@ -59,6 +61,9 @@ class Engine:
         self.config = config
         self.limiter = RateLimiter(config, client)
         self.store = RulesetStore(client, self.limiter.keys)
+        self.identities = IdentityBudgets(
+            client, self.limiter.keys, self.limiter.digests.of, config.identity_budget
+        )
         self._index = EMPTY_INDEX
         self._last_look = FIRST_LOOK
         self._starting = threading.Lock()
@@ -114,6 +119,10 @@ class Engine:
                 self.refresh()
             except Exception:
                 logger.exception("Refreshing the ruleset failed; version %s stays", self.version)
+            try:
+                self.count_identities()
+            except Exception:
+                logger.exception("Counting identities failed; what was known of them stays")
             finally:
                 connections.close_all()
 
@@ -131,9 +140,20 @@ class Engine:
             newest = self._from_database()
         self._install(newest)
 
+    def count_identities(self) -> None:
+        """Tell Redis who is new to limits with an identity budget, and learn who is over it."""
+        with suppress(Unavailable):  # They wait, and what was known last holds for its period.
+            self.identities.flush(time.time())
+
+    def identity_count(self, rule: Rule) -> IdentityCount | None:
+        """Of a limit's identity budget; None where it has none. Raises Unavailable."""
+        return self.identities.count(rule, time.time())
+
     def _install(self, newest: Ruleset | None) -> None:
         if newest is not None and newest.version != self._index.version:
-            self._index = compile_ruleset(newest)
+            index = compile_ruleset(newest)
+            self.identities.install(newest.rules)
+            self._index = index
             self.limiter.forget_rules()
             logger.info("Ruleset %d in force: %d limits", newest.version, len(newest.rules))
 
@@ -143,6 +163,8 @@ class Engine:
         look = self._last_look = self.store.look(self._last_look)
         if look.reset is None or look.reset:
             self.limiter.forget(look.reset)
+        if look.reset is None:
+            self.identities.forget()
         return look.version
 
     def _rebuild(self) -> Ruleset | None:
@@ -209,7 +231,22 @@ class Engine:
                 place = known[compiled.counted] = whom.setdefault(who, len(whom))
             rules.append(rule)
             places.append(place)
-        return Plan(self.limiter.limits(rules, places), tuple(whom)) if rules else Plan()
+        if not rules:
+            return Plan()
+        asked = self.limiter.limits(rules, places), tuple(whom)
+        if asked not in self.identities.settled:
+            return self._within_budget(asked, rules, places)
+        return Plan(*asked)
+
+    def _within_budget(
+        self, asked: tuple[PackedLimits, tuple[str, ...]], rules: list[Rule], places: list[int]
+    ) -> Plan:
+        """Who is new to a limit that is over its identity budget is counted with all such."""
+        places, whom = self.identities.admit(rules, places, asked[1])
+        if whom != asked[1]:
+            return Plan(self.limiter.limits(rules, places), whom)
+        self.identities.settle(asked)
+        return Plan(*asked)
 
     def check(self, plan: Plan, *, charge: bool = True) -> Decision:
         if plan.blocked:

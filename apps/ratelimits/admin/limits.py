@@ -12,11 +12,14 @@ from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import path, reverse
+from django.utils import timezone
 from django.views.decorators.http import require_POST
 
 from .. import raised, ruleset, wording
+from ..engine import get_engine
 from ..models import RateLimit
 from ..policy.errors import PolicyError
+from ..storage.errors import Unavailable
 from ..validators import METHODS, split_lines, validate_methods
 from . import lockout
 from .base import CheckboxInput, CheckboxSelectMultiple, PublishedAdmin, Select
@@ -121,6 +124,7 @@ class RateLimitAdmin(PublishedAdmin):
     list_filter = ("mode", "algorithm", CountedByFilter, "path_kind")
     search_fields = ("name", "path", "host", "message")
     autocomplete_fields = ("groups",)
+    readonly_fields = ("identities_now",)
     actions = ("enforce", "shadow", "switch_off")
     list_filter_submit = False
     warn_unsaved_form = True
@@ -138,6 +142,8 @@ class RateLimitAdmin(PublishedAdmin):
                     "counted_by",
                     "header",
                     "view_argument",
+                    "identities",
+                    "identities_now",
                 )
             },
         ),
@@ -180,6 +186,19 @@ class RateLimitAdmin(PublishedAdmin):
     @admin.display(description="rate", ordering="quota")
     def rate(self, limit: RateLimit) -> str:
         return wording.rate_text(limit)
+
+    @admin.display(description="counted apart now")
+    def identities_now(self, limit: RateLimit) -> str:
+        """How the limit stands against its identity budget, as Redis has it."""
+        if limit.pk is None:
+            return "Nobody yet: the limit is new."
+        try:
+            rule = ruleset.as_rule(limit, [])
+            return wording.identities(get_engine().identity_count(rule), timezone.now())
+        except PolicyError:
+            return "Nobody: the limit cannot be enforced as it is."
+        except Unavailable:
+            return "Not known: Redis does not answer."
 
     @admin.action(description="Enforce selected limits", permissions=["change"])
     def enforce(self, request: HttpRequest, queryset: QuerySet[RateLimit]) -> None:

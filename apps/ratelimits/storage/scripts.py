@@ -18,6 +18,7 @@ PARTS = {
     "check": ("records", "quick", "buckets", "check"),
     "refund": ("records", "buckets", "refund"),
     "publish": ("publish",),
+    "identities": ("identities",),
 }
 """The files of ``lua/`` that make up a script, in their order."""
 
