@@ -190,15 +190,11 @@ class RateLimitAdmin(PublishedAdmin):
     @admin.display(description="counted apart now")
     def identities_now(self, limit: RateLimit) -> str:
         """How the limit stands against its identity budget, as Redis has it."""
-        if limit.pk is None:
-            return "Nobody yet: the limit is new."
-        try:
-            rule = ruleset.as_rule(limit, [])
-            return wording.identities(get_engine().identity_count(rule), timezone.now())
-        except PolicyError:
-            return "Nobody: the limit cannot be enforced as it is."
-        except Unavailable:
-            return "Not known: Redis does not answer."
+        # The theme asks for each value several times: Redis is asked once.
+        known: dict[str, Any] = vars(limit)
+        if "_identities_now" not in known:
+            known["_identities_now"] = _identities_now(limit)
+        return str(known["_identities_now"])
 
     @admin.action(description="Enforce selected limits", permissions=["change"])
     def enforce(self, request: HttpRequest, queryset: QuerySet[RateLimit]) -> None:
@@ -278,6 +274,18 @@ class RateLimitAdmin(PublishedAdmin):
         if obj is None and "start_afresh" in form.base_fields:
             form.base_fields["start_afresh"].widget = forms.HiddenInput()
         return form
+
+
+def _identities_now(limit: RateLimit) -> str:
+    if limit.pk is None:
+        return "Nobody yet: the limit is new."
+    try:
+        rule = ruleset.as_rule(limit, [])
+        return wording.identities(get_engine().identity_count(rule), timezone.now())
+    except PolicyError:
+        return "Nobody: the limit cannot be enforced as it is."
+    except Unavailable:
+        return "Not known: Redis does not answer."
 
 
 def _against(limit: RateLimit, request: HttpRequest) -> str | None:

@@ -31,10 +31,12 @@ LEAST_PERIOD_S = 60
 MOST_PERIOD_S = 86_400
 MOST_ADMITTED = 20_000
 """Of a limit's identities so many are remembered; then anew: to send one twice is harmless."""
-MOST_WAITING = 5_000
+MOST_WAITING = 20_000
 """So many of a limit wait to be sent; others are not counted: they come again or matter little."""
 CHUNK = 200
-"""Digests of one call: each call stops Redis for about half a millisecond."""
+"""Of one call, since a call stops Redis for others: about half a millisecond."""
+CHUNK_ARRIVED = 1_000
+"""Those without a count of their own are only counted, which is quicker."""
 READ_BYTES = 1 << 20
 Asked = tuple[PackedLimits, tuple[str, ...]]
 """A set of limits and the digests of those it counts."""
@@ -240,7 +242,7 @@ class IdentityBudgets:
     def _tell(self, limit: _Limit) -> None:
         """One call."""
         waiting = _take(limit.waiting, CHUNK)
-        arrived = _take(limit.arrived, CHUNK)
+        arrived = _take(limit.arrived, CHUNK_ARRIVED)
         keys, rule = self._keys, limit.rule
         words = (
             4,
