@@ -59,6 +59,7 @@ class RateLimitConfig:
     key_validator: str
     counted_signals: tuple[str, ...]
     local_processes: int
+    identity_budget: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +244,7 @@ def _settings(values: dict[str, Any]) -> Settings:
             key_validator=values["IOTA_KEY_VALIDATOR"],
             counted_signals=values["IOTA_COUNTED_SIGNALS"],
             local_processes=values["IOTA_LOCAL_PROCESSES"],
+            identity_budget=values["IOTA_IDENTITY_BUDGET"],
         ),
     )
 

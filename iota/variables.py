@@ -17,6 +17,8 @@ import environ
 from django.conf.global_settings import LANGUAGES
 from redis.connection import parse_url
 
+from apps.ratelimits.policy.rules import MAX_IDENTITIES
+
 REDIS_SCHEMES = ("redis", "rediss", "unix")
 DATABASE_SCHEMES = ("sqlite", "postgres", "postgresql", "psql")
 BROKER_SCHEMES = ("redis", "rediss", "redis+socket", "amqp", "amqps", "pyamqp")
@@ -292,6 +294,14 @@ VARIABLES = (
         "Processes that serve the site, at least: while Redis is away each counts its part of a "
         "quota, and it never takes more than its part ahead. Those that live are counted while "
         "Redis answers, and the larger number holds.",
+    ),
+    _integer(
+        "IOTA_IDENTITY_BUDGET",
+        1_000_000,
+        0,
+        MAX_IDENTITIES,
+        "How many clients a limit that does not say counts apart in its window; further new ones "
+        "share one count. 0: no bound.",
     ),
     Variable(
         "IOTA_TIME_ZONE", "str", "UTC", "Of the admin.", "a zone such as Europe/Paris", _time_zone

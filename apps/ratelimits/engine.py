@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cache
@@ -22,6 +22,7 @@ from .policy.facts import ANONYMOUS, RequestFacts, UserFacts
 from .policy.identity import identity_parts
 from .policy.matching import CompiledOverride, CompiledRule, Index, applies_to, compile_ruleset
 from .policy.rules import Mode, OverrideAction, Rule, Ruleset
+from .storage.cardinality import IdentityBudgets, IdentityCount
 from .storage.errors import Unavailable
 from .storage.heartbeat import Heartbeat
 from .storage.limiter import RateLimiter
@@ -63,9 +64,12 @@ class Engine:
         self.limiter = RateLimiter(config, client)
         self.store = RulesetStore(client, self.limiter.keys)
         self.processes = Processes(client, self.limiter.keys)
+        self.identities = IdentityBudgets(
+            client, self.limiter.keys, self.limiter.digests.of, config.identity_budget
+        )
         self._index = EMPTY_INDEX
         self._follower = Follower(
-            self.store, ruleset.load, self._install, self.limiter.forget, self.limiter.failures
+            self.store, ruleset.load, self._install, self._forget, self.limiter.failures
         )
         self._heartbeat = Heartbeat(
             self.processes, self.limiter, lambda: self.version, host_key=config.identity_key
@@ -75,7 +79,7 @@ class Engine:
         self._poller_pid: int | None = None
         self._poller: threading.Thread | None = None
         self._started_by_s = 0.0
-        self._beat_failed = ""
+        self._said: set[str] = set()
         self._stop = threading.Event()
 
     @property
@@ -130,25 +134,48 @@ class Engine:
         stop, follower, interval_s = self._stop, self._follower, self.config.ruleset_poll_ms / 1000
         while True:
             follower.turn()
-            self._beat()
+            self._in_turn(
+                self._heartbeat.beat, "This process is not counted among those that serve"
+            )
+            self._in_turn(self.count_identities, "Counting identities failed: the last count stays")
             if stop.wait(interval_s if follower.settled.is_set() else FIRST_POLL_S):
                 return
 
-    def _beat(self) -> None:
+    def _in_turn(self, work: Callable[[], None], failed: str) -> None:
+        """What fails by a mistake of ours keeps nothing else from being done; said once."""
         try:
-            self._heartbeat.beat()
-            self._beat_failed = ""
-        except Exception as error:
-            if self._beat_failed != repr(error):
-                self._beat_failed = repr(error)
-                logger.exception("This process is not counted among those that serve")
+            work()
+            self._said.discard(failed)
+        except Exception:
+            if failed not in self._said:
+                self._said.add(failed)
+                logger.exception(failed)
 
     def refresh(self) -> None:
         """Bring the newest ruleset into force: from Redis, or else from the database."""
         self._follower.refresh()
 
+    def count_identities(self) -> None:
+        """Tell Redis who is new to limits with an identity budget, and learn who is over it."""
+        try:
+            self.identities.flush(time.time())
+        except Unavailable as error:  # They wait, and what was known last holds for its period.
+            self.limiter.failures.note(error)
+
+    def identity_count(self, rule: Rule) -> IdentityCount | None:
+        """Of a limit's identity budget; None where it has none. Raises Unavailable."""
+        return self.identities.count(rule, time.time())
+
+    def _forget(self, digests: frozenset[str] | None) -> None:
+        """Who was reset in another process; None: Redis has lost what it knew."""
+        self.limiter.forget(digests)
+        if digests is None:
+            self.identities.forget()
+
     def _install(self, newest: Ruleset) -> None:
-        self._index = compile_ruleset(newest)
+        index = compile_ruleset(newest)
+        self.identities.install(newest.rules)
+        self._index = index
         self.limiter.forget_rules()
 
     def without_limits(self) -> Decision | None:
@@ -204,7 +231,22 @@ class Engine:
                 place = known[compiled.counted] = whom.setdefault(who, len(whom))
             rules.append(rule)
             places.append(place)
-        return Plan(self.limiter.limits(rules, places), tuple(whom)) if rules else Plan()
+        if not rules:
+            return Plan()
+        asked = self.limiter.limits(rules, places), tuple(whom)
+        if asked not in self.identities.settled:
+            return self._within_budget(asked, rules, places)
+        return Plan(*asked)
+
+    def _within_budget(
+        self, asked: tuple[PackedLimits, tuple[str, ...]], rules: list[Rule], places: list[int]
+    ) -> Plan:
+        """Who is new to a limit that is over its identity budget is counted with all such."""
+        places, whom = self.identities.admit(rules, places, asked[1])
+        if whom != asked[1]:
+            return Plan(self.limiter.limits(rules, places), whom)
+        self.identities.settle(asked)
+        return Plan(*asked)
 
     def check(self, plan: Plan, *, charge: bool = True) -> Decision:
         if plan.blocked:

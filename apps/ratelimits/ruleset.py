@@ -103,6 +103,7 @@ def as_rule(
         statuses=rules.parse_statuses(limit.statuses),
         signal=limit.signal,
         lease=limit.lease,
+        identities=limit.identities,
         on_failure=rules.FailurePolicy(limit.on_failure),
         message=limit.message,
         active_from_us=_us(limit.active_from),

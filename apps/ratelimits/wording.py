@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from django.utils.formats import date_format
+from django.utils.timesince import timesince
+from django.utils.timezone import localtime
 
 from .models import RateLimit, WindowUnit
 from .policy.rules import CountedBy
+from .storage.cardinality import IdentityCount, period_s
 from .validators import split_lines
 
 MAX_NAMED = 3
@@ -29,6 +35,8 @@ def sentence(limit: RateLimit, groups: Iterable[object]) -> str:
     text = f"{_who(limit)}{_where(limit, groups)} may {_how_much(limit)}; {_then(limit)}."
     if limit.lease:
         text += f" {_ahead(limit)}"
+    if limit.identities:
+        text += f" {_at_most(limit)}"
     return MODES[RateLimit.Mode(limit.mode)] + text
 
 
@@ -97,6 +105,36 @@ def _ahead(limit: RateLimit) -> str:
     return (
         f"Each server process takes up to {limit.lease:,} {what} ahead, so that a denial may come "
         "a little early, never late."
+    )
+
+
+def identities(count: IdentityCount | None, now: datetime) -> str:
+    """How many clients came to a limit, for whoever looks at its form."""
+    if count is None:
+        return "As many as come: no bound."
+    came = f"About {count.came:,} in the current {_period(count.period_s)}"
+    if count.came <= count.budget:
+        return f"{came}, of {count.budget:,} that may be."
+    text = f"{came}, over the {count.budget:,} that may be: new ones share one count"
+    if count.over_since_s is None:
+        return f"{text}."
+    since = localtime(datetime.fromtimestamp(count.over_since_s, UTC))
+    return f"{text} since {date_format(since, 'DATETIME_FORMAT')} ({timesince(since, now)} ago)."
+
+
+def _period(length_s: int) -> str:
+    for unit in reversed(WindowUnit):
+        if length_s == unit:
+            return unit.label.removesuffix("s")
+        if length_s % unit == 0:
+            return _span(length_s // unit, unit)
+    return _span(length_s, WindowUnit.SECOND)
+
+
+def _at_most(limit: RateLimit) -> str:
+    return (
+        f"Where more than {limit.identities:,} different ones come per "
+        f"{_period(period_s(limit.window_s))}, further new ones share one count."
     )
 
 

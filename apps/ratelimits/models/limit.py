@@ -125,6 +125,14 @@ class RateLimit(PublishedModel):
         validators=[validate_argument],
         help_text="Its name in the URL pattern, such as pk.",
     )
+    identities = models.PositiveIntegerField(
+        "most counted apart",
+        null=True,
+        blank=True,
+        validators=[MaxValueValidator(rules.MAX_IDENTITIES)],
+        help_text="So many different clients per window have a count of their own; further new "
+        "ones share one. Empty: the site's usual number. 0: no bound.",
+    )
     algorithm = models.CharField(
         max_length=20,
         choices=Algorithm,
@@ -293,6 +301,8 @@ class RateLimit(PublishedModel):
             self.view_argument = ""
         elif not self.view_argument:
             return {"view_argument": "Name the argument that is counted by, such as pk."}
+        if rules.CountedBy.EVERYONE in chosen:
+            self.identities = None
         if not chosen:
             return {"counted_by": "Choose by what requests are counted."}
         if rules.CountedBy.EVERYONE in chosen and len(chosen) > 1:

@@ -20,6 +20,7 @@ MAX_SLOTS = 100_000
 MAX_WINDOW_US = 366 * 86_400 * 1_000_000
 MAX_RULE_ID = 2**30 - 1
 MAX_LEASE = 10_000
+MAX_IDENTITIES = 10_000_000
 
 
 class Algorithm(StrEnum):
@@ -281,6 +282,9 @@ class Rule:
     lease: int = 0
     """Units that a process may take at a time and serve from memory; 0: each request is counted
     in Redis by itself."""
+    identities: int | None = None
+    """So many are counted apart in one window, further new ones together; 0: no bound, None: as
+    the site's configuration says."""
     on_failure: FailurePolicy = FailurePolicy.LOCAL
     message: str = ""
     active_from_us: int | None = None
@@ -291,6 +295,8 @@ class Rule:
         if not 0 <= self.id <= MAX_RULE_ID:
             raise PolicyError(f"the limit's number {self.id:,} is over {MAX_RULE_ID:,}")
         check_lease(self.lease, self.rate, self.counts)
+        if not 0 <= (self.identities or 0) <= MAX_IDENTITIES:
+            raise PolicyError(f"{self.identities:,} identities: use 0 to {MAX_IDENTITIES:,}")
         if not self.counted_by:
             raise PolicyError("nobody is counted: choose by what, such as the client's address")
         if CountedBy.EVERYONE in self.counted_by and len(self.counted_by) > 1:

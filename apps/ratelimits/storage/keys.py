@@ -3,12 +3,16 @@
 ``<prefix>b:{<digest>}``                    bucket: every limit's state of one identity
 ``<prefix>l:{<digest>}:<limit>:<epoch>``    exact log of one limit
 ``<prefix>c:{<digest>}:<limit>:<epoch>``    concurrency slots of one limit
+``<prefix>i:{<limit>:<epoch>}:<kind>``      identities of one limit: ``over``, since when;
+                                            ``came:<period>``, ``own:<period>``, how many;
+                                            ``known:<period>``, who (storage/cardinality.py)
 ``<prefix>ruleset``                         hash: version, data
 ``<prefix>resets``                          stream, capped: digests of identities that were reset
 ``<prefix>probe``                           string: whether a server that failed takes writes again
 ``<prefix>processes``                       hash: process -> when it was last seen, and its status
 
-The braces are a cluster's hash tag: what belongs to one identity lies in one slot.
+The braces are a cluster's hash tag: what belongs to one identity, or to the
+identities of one limit, lies in one slot.
 """
 
 from __future__ import annotations
@@ -31,6 +35,18 @@ class Keys:
         """The key beside the bucket, for the algorithms that keep a log or a set."""
         kind = _SIDECAR.get(rule.rate.algorithm)
         return kind and f"{self.prefix}{kind}:{{{digest}}}:{rule.id}:{rule.epoch}"
+
+    def identities_came(self, rule: Rule, period: int) -> str:
+        return f"{self.prefix}i:{{{rule.id}:{rule.epoch}}}:came:{period}"
+
+    def identities_own(self, rule: Rule, period: int) -> str:
+        return f"{self.prefix}i:{{{rule.id}:{rule.epoch}}}:own:{period}"
+
+    def identities_known(self, rule: Rule, period: int) -> str:
+        return f"{self.prefix}i:{{{rule.id}:{rule.epoch}}}:known:{period}"
+
+    def identities_over(self, rule: Rule) -> str:
+        return f"{self.prefix}i:{{{rule.id}:{rule.epoch}}}:over"
 
     @property
     def ruleset(self) -> str:

@@ -9,6 +9,7 @@
   const APPLIES = {
     header: (data) => data.getAll("counted_by").includes("header"),
     view_argument: (data) => data.getAll("counted_by").includes("view_argument"),
+    identities: (data) => !data.getAll("counted_by").includes("everyone"),
     burst: (data) => data.get("algorithm") === "token_bucket" || data.get("burst") !== "",
     lease: (data) => data.get("algorithm") === "fixed_window" || Number(data.get("lease")) !== 0,
     statuses: (data) => data.get("counts") === "status",
