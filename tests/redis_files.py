@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
 from pathlib import Path
 
 from .servers import RedisProcess
@@ -19,27 +19,33 @@ def settings_of(path: Path) -> dict[str, str]:
     return {words[0]: words[1] for words in lines if words and not words[0].startswith("#")}
 
 
-def secret(name: str) -> str:
-    return f"secret-of-{name}"
+def with_file(
+    flavour: str, conf: Path, *options: str, url: str = "redis://127.0.0.1:{port}/0"
+) -> RedisProcess:
+    """A server with a copy of the file: Sentinel makes a server write into its own."""
+    server = RedisProcess(flavour, ["{folder}/" + conf.name, *options], url)
+    shutil.copy(conf, server.folder)
+    return server
 
 
-def switched_on(path: Path, names: Sequence[str] = NAMES) -> Path:
-    """users.acl, written to a path, with passwords as the guide has them filled in."""
+def with_users(flavour: str, *options: str, conf: Path = SINGLE) -> RedisProcess:
+    """A server with users.acl, filled in as the guide says; its client is the administrator's."""
+    server = with_file(
+        flavour, conf, "--aclfile", "{folder}/users.acl", *options, url=url("iota-admin")
+    )
     text = USERS.read_text()
-    for name in names:
+    for name in NAMES:
         before = f"user {name} off "
         if before not in text:
             raise AssertionError(f"users.acl has no line that begins with {before!r}")
         text = text.replace(before, f"user {name} on >{secret(name)} ")
-    path.write_text(text)
-    return path
+    (server.folder / USERS.name).write_text(text)
+    return server
+
+
+def secret(name: str) -> str:
+    return f"secret-of-{name}"
 
 
 def url(name: str, address: str = "127.0.0.1:{port}/0") -> str:
     return f"redis://{name}:{secret(name)}@{address}"
-
-
-def with_users(flavour: str, folder: Path, *options: str, conf: Path = SINGLE) -> RedisProcess:
-    """A server with users.acl, whose own client is the administrator's."""
-    users = switched_on(folder / "users.acl")
-    return RedisProcess(flavour, [str(conf), "--aclfile", str(users), *options], url("iota-admin"))

@@ -18,7 +18,7 @@ from apps.ratelimits.storage.limiter import RateLimiter, Target
 from apps.ratelimits.tests.test_limiter import make_limiter
 
 from . import redis_files
-from .redis_files import CLUSTER, SENTINEL, SINGLE, settings_of
+from .redis_files import CLUSTER, SENTINEL, SINGLE, settings_of, with_file
 from .servers import RedisProcess, flavours, free_port
 
 # Given on RedisProcess' command line too, or shown in another form than they are written in.
@@ -42,7 +42,7 @@ def bus_port(flavour: str) -> list[str]:
 @pytest.mark.parametrize("path", [SINGLE, CLUSTER], ids=lambda path: path.name)
 def test_a_server_runs_by_the_file(flavour, path, request):
     options = bus_port(flavour) if path is CLUSTER else []
-    server = started(RedisProcess(flavour, [str(path), *options]), request)
+    server = started(with_file(flavour, path, *options), request)
     with server.client() as client:
         shown = client.config_get("*")
     written = settings_of(path)
@@ -51,10 +51,8 @@ def test_a_server_runs_by_the_file(flavour, path, request):
     assert shown["maxmemory"] == str(2 << 30)
 
 
-def test_a_sentinel_starts_and_watches(flavour, request, tmp_path):
-    path = tmp_path / "sentinel.conf"
-    shutil.copy(SENTINEL, path)
-    server = started(RedisProcess(flavour, [str(path), "--sentinel"]), request)
+def test_a_sentinel_starts_and_watches(flavour, request):
+    server = started(with_file(flavour, SENTINEL, "--sentinel"), request)
     with server.client() as client:
         shown = client.sentinel_master("iota")
     assert (shown["down-after-milliseconds"], shown["quorum"]) == (2_000, 2)
@@ -66,12 +64,12 @@ def test_nodes_and_single_servers_say_the_same_of_what_is_the_same(flavour):
 
 
 @pytest.fixture
-def nearly_full(flavour, request, tmp_path):
+def nearly_full(flavour, request):
     """A limiter on a server of single.conf with little memory, and a counter that is used up."""
 
     def make(policy: str | None) -> tuple[RateLimiter, Target]:
         options = ["--maxmemory-policy", policy] if policy else []
-        server = started(RedisProcess(flavour, [str(SINGLE), *options]), request)
+        server = started(with_file(flavour, SINGLE, *options), request)
         limiter = make_limiter(server.url, redis_timeout_ms=5_000)
         request.addfinalizer(limiter.close)
         once_an_hour = Rate(Algorithm.FIXED_WINDOW, 1, HOUR_US, 1)
@@ -111,6 +109,7 @@ def test_a_full_server_of_single_conf_refuses_and_forgets_nobody(nearly_full):
 @pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-lru", "volatile-ttl"])
 def test_a_policy_that_evicts_lets_a_used_up_limit_begin_anew(nearly_full, policy):
     limiter, target = nearly_full(policy)
+    time.sleep(1.1)  # The server knows by the second how long a key was not used.
     fill(limiter)
     assert limiter.client.info("stats")["evicted_keys"] > 0
     assert limiter.check([target]).allowed
@@ -120,21 +119,21 @@ needs_redis_cli = pytest.mark.skipif(not shutil.which("redis-cli"), reason="no r
 
 
 @needs_redis_cli
-def test_six_nodes_become_the_cluster_of_the_file_and_outlive_a_primary(flavour, request, tmp_path):
+def test_six_nodes_become_the_cluster_of_the_file_and_outlive_a_primary(flavour, request):
     """With users: a replica logs in at its primary, redis-cli as the administrator."""
     login = ["--masteruser", "iota-replica", "--masterauth", redis_files.secret("iota-replica")]
     nodes = [
         started(
-            redis_files.with_users(flavour, tmp_path, *login, *bus_port(flavour), conf=CLUSTER),
+            redis_files.with_users(flavour, *login, *bus_port(flavour), conf=CLUSTER),
             request,
         )
         for _ in range(6)
     ]
     addresses = [f"127.0.0.1:{node.port}" for node in nodes]
     admin = ["--user", "iota-admin", "--no-auth-warning"]
+    one_replica = ["--cluster-replicas", "1", "--cluster-yes"]
     made = subprocess.run(
-        ["redis-cli", *admin, "--cluster", "create", *addresses]
-        + ["--cluster-replicas", "1", "--cluster-yes"],
+        ["redis-cli", *admin, "--cluster", "create", *addresses, *one_replica],
         env={**os.environ, "REDISCLI_AUTH": redis_files.secret("iota-admin")},
         capture_output=True,
         text=True,
