@@ -55,6 +55,7 @@ settings.configure(
         redis_timeout_ms=1000, redis_max_connections=5, breaker_failures=5, breaker_open_ms=1000,
         ruleset_poll_ms=250, trusted_proxies=(), ipv6_prefix=64, exempt_paths=("/static/",),
         exempt_preflight=True, key_validator="", counted_signals=(), local_processes=1,
+        redis_operator_url="",
     ),
 )
 django.setup()
