@@ -42,6 +42,7 @@ class RateLimitConfig:
     """
 
     redis_url: str = field(repr=False)
+    redis_operator_url: str = field(repr=False)
     key_prefix: str
     identity_key: bytes = field(repr=False)
     disabled: bool
@@ -227,6 +228,7 @@ def _settings(values: dict[str, Any]) -> Settings:
         tls_ends_at_proxy=values["IOTA_TLS_ENDS_AT_PROXY"],
         rate_limit_config=RateLimitConfig(
             redis_url=values["REDIS_URL"],
+            redis_operator_url=values["IOTA_REDIS_OPERATOR_URL"],
             key_prefix=values["IOTA_KEY_PREFIX"],
             identity_key=_key(values["IOTA_IDENTITY_KEY"]),
             disabled=values["IOTA_DISABLED"],

@@ -29,6 +29,7 @@ INSTALLED_APPS = [
     "django_celery_beat",
     "apps.ratelimits.apps.RatelimitsConfig",
     "apps.benchmarks.apps.BenchmarksConfig",
+    "apps.monitoring.apps.MonitoringConfig",
 ]
 
 MIDDLEWARE = [

@@ -230,6 +230,15 @@ VARIABLES = (
         _secret,
         secret=True,
     ),
+    Variable(
+        "IOTA_REDIS_OPERATOR_URL",
+        "str",
+        "",
+        "The same server, as a user who may read INFO and CONFIG: for `doctor` and "
+        "`check --deploy`. Empty: REDIS_URL.",
+        "a URL of " + ", ".join(REDIS_SCHEMES),
+        lambda value: _redis_url(value) if value else "",
+    ),
     _integer("IOTA_REDIS_TIMEOUT_MS", 50, 1, 5_000, "How long a check waits for Redis."),
     _integer("IOTA_REDIS_MAX_CONNECTIONS", 50, 1, 10_000, "Of one process, for sync checks."),
     _integer("IOTA_BREAKER_FAILURES", 5, 1, 1_000, "Failures in a row before Redis is left alone."),

@@ -10,6 +10,6 @@ class RatelimitsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from . import checks, raised, receivers  # noqa: F401  (registered by being imported)
+        from . import checks, deploy_checks, raised, receivers  # noqa: F401  (registered by being imported)
 
         raised.connect()

@@ -12,6 +12,7 @@ import pytest
 
 from iota.config import ConfigurationError, create_settings
 from iota.variables import VARIABLES, as_markdown
+from tests import redis_files
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -135,6 +136,7 @@ def test_every_host_is_allowed_in_debug_mode_only():
         ("REDIS_URL", "redis://h/0?socket_timeout=abc"),
         ("REDIS_URL", "redis://h:99999/0"),
         ("REDIS_URL", "unix://"),
+        ("IOTA_REDIS_OPERATOR_URL", "http://h"),
         ("DATABASE_URL", "sqlite://var/iota.sqlite3"),
         ("DATABASE_URL", "postgres://h"),
         ("IOTA_LANGUAGE_CODE", "xx"),
@@ -188,8 +190,16 @@ def test_the_documented_table_is_the_declared_one():
     assert as_markdown() in documented
 
 
-def test_production_passes_djangos_deployment_check():
-    environment = {**PRODUCTION, "PATH": os.environ["PATH"], "SECRET_KEY": os.urandom(40).hex()}
+def test_production_passes_djangos_deployment_check(request):
+    """The limiter's own part of it asks the server."""
+    server = redis_files.with_file("valkey", redis_files.SINGLE)
+    request.addfinalizer(server.stop)
+    environment = {
+        **PRODUCTION,
+        "PATH": os.environ["PATH"],
+        "SECRET_KEY": os.urandom(40).hex(),
+        "REDIS_URL": server.start().url,
+    }
     command = [sys.executable, "manage.py", "check", "--deploy", "--fail-level", "WARNING"]
     ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr

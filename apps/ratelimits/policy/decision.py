@@ -103,7 +103,7 @@ class Decision:
         return self._verdicts
 
     def _read(self) -> tuple[Verdict, ...]:
-        assert self._said is not None
+        assert self._said is not None  # noqa: S101  (told to mypy, not asked of the caller)
         limits, reply, later_us = self._said
         numbers = limits.read(reply)
         now_us, at, verdicts = numbers[1] + later_us, 2, []

@@ -1,0 +1,10 @@
+"""The app; it keeps nothing in the database yet."""
+
+from django.apps import AppConfig
+
+
+class MonitoringConfig(AppConfig):
+    name = __name__.rpartition(".")[0]
+    label = "monitoring"
+    verbose_name = "Monitoring"
+    default_auto_field = "django.db.models.BigAutoField"

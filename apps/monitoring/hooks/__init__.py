@@ -1,0 +1,3 @@
+"""What ``doctor`` looks at, a module per subject; importing one registers its hooks."""
+
+MODULES = ("servers", "ruleset")

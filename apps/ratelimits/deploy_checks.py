@@ -1,0 +1,61 @@
+"""System checks that ask the server of the counters: with ``check --deploy`` only.
+
+Plain ``check``, ``runserver`` and ``migrate`` never wait for Redis.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.checks import CheckMessage, Error, Info, Warning, register
+
+from . import conf
+from .storage.server_facts import read_urls
+from .storage.server_findings import Finding, Level, judge
+
+IDS = {
+    "unreachable": "010",
+    "slow": "011",
+    "eviction": "012",
+    "no-maxmemory": "013",
+    "memory-full": "014",
+    "timeout": "015",
+    "clients": "016",
+    "version": "017",
+    "replica": "018",
+    "scripts": "019",
+    "unknown": "020",
+}
+"""For SILENCED_SYSTEM_CHECKS: a number is a kind of finding and is not used again."""
+
+KINDS: dict[Level, type[Error | Warning | Info]] = {
+    Level.ERROR: Error,
+    Level.WARNING: Warning,
+    Level.UNKNOWN: Info,
+}
+
+
+@register(deploy=True)
+def check_servers(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    config = conf.current()
+    if config.disabled:
+        return []
+    servers = read_urls(config.redis_url, config.redis_operator_url)
+    return [
+        _message(finding)
+        for facts in servers
+        for finding in judge(facts, check_timeout_us=config.redis_timeout_ms * 1_000)
+        if finding.level is not Level.INFO
+    ]
+
+
+def _message(finding: Finding) -> CheckMessage:
+    kind = KINDS[finding.level]
+    # This machine may not reach Redis (it builds, say) where those that serve do.
+    if finding.code in ("unreachable", "slow"):
+        kind = Warning
+    return kind(
+        f"{finding.where}: {finding.what} ({finding.evidence})",
+        hint=finding.to_do,
+        id=f"ratelimits.{kind.__name__[0]}{IDS[finding.code]}",
+    )

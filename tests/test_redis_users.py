@@ -1,0 +1,342 @@
+"""users.acl on real servers: each user can do what it is for, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from dataclasses import replace
+
+import pytest
+import redis
+from django.core.cache.backends.base import BaseCache
+from django_redis.cache import RedisCache
+from redis.cluster import RedisCluster
+
+from apps.ratelimits.policy.identity import DIGEST_CHARS
+from apps.ratelimits.policy.rules import Algorithm, FailurePolicy, Ruleset
+from apps.ratelimits.storage.limiter import Target
+from apps.ratelimits.storage.ruleset_store import FIRST_LOOK, RulesetStore
+from apps.ratelimits.tests.test_limiter import by_status, make_limiter, rule
+
+from . import redis_files
+from .redis_files import SINGLE
+from .servers import RedisProcess, flavours, free_port
+from .test_redis_files import started, wait_for
+
+A, B = "a" * DIGEST_CHARS, "b" * DIGEST_CHARS
+# Redis 7.0 does not know it, so that the file cannot name it: redis-py sends it and does without.
+MISSED = {"client|setinfo"}
+
+
+@pytest.fixture(scope="module", params=flavours())
+def server(request):
+    made = redis_files.with_users(request.param)
+    yield made.start()
+    made.stop()
+
+
+@pytest.fixture
+def refused(server):
+    """What the server refused to anyone since the test began."""
+    with server.client() as admin:
+        admin.flushall()
+        admin.acl_log_reset()
+        yield lambda: {entry["object"] for entry in admin.acl_log()} - MISSED
+
+
+def of(server: RedisProcess, name: str = "iota", database: int = 0) -> str:
+    return redis_files.url(name, f"127.0.0.1:{server.port}/{database}")
+
+
+@pytest.fixture
+def limiter(server):
+    made = make_limiter(of(server), redis_timeout_ms=5_000)
+    yield made
+    made.close()
+
+
+def limits(algorithm: Algorithm, number: int) -> list[Target]:
+    """A limit that is used up by the second request, and one that charges its denials."""
+    plain = rule(algorithm, 2, number=number, on_failure=FailurePolicy.DENY)
+    if algorithm is Algorithm.CONCURRENCY:
+        return [Target(plain, A)]
+    charged = rule(algorithm, 2, number=number + 1, charge_denied=True, block_us=1_000_000)
+    return [Target(plain, A), Target(replace(charged, on_failure=FailurePolicy.DENY), B)]
+
+
+def test_the_site_can_check_and_give_back_by_every_algorithm(limiter, refused):
+    for number, algorithm in enumerate(Algorithm):
+        targets = limits(algorithm, 10 * number + 1)
+        decisions = [limiter.check(targets) for _ in range(4)]
+        assert [decision.allowed for decision in decisions] == [True, True, False, False]
+        assert limiter.peek(targets).allowed is False
+        limiter.release(decisions[0].held)
+        if algorithm is not Algorithm.CONCURRENCY:
+            counted = limiter.check([Target(by_status(rule(algorithm, number=10 * number + 3)), A)])
+            assert limiter.refund(counted.charges) == 1
+        assert limiter.reset([A, B], [target.rule for target in targets]) > 0
+    leased = rule(Algorithm.FIXED_WINDOW, 1_000, number=90, lease=100)
+    assert all(limiter.check([Target(leased, A)]).allowed for _ in range(300))
+    assert (limiter.breaker.failed_total, refused()) == (0, set())
+
+
+def test_the_site_can_do_so_on_an_event_loop(limiter, refused):
+    async def all_of_it():
+        for number, algorithm in enumerate(Algorithm):
+            decision = await limiter.acheck(limits(algorithm, 10 * number + 1))
+            assert decision.allowed
+            await limiter.arelease(decision.held)
+            await limiter.arefund(decision.charges)
+        await limiter.aclose()
+
+    asyncio.run(all_of_it())
+    assert (limiter.breaker.failed_total, refused()) == (0, set())
+
+
+def test_the_site_can_publish_look_and_tell(limiter, refused):
+    store = RulesetStore(limiter.client, limiter.keys)
+    assert store.try_lock()
+    assert store.publish(Ruleset(1, (rule(),)))
+    assert store.version() == 1
+    assert store.fetch().rules == (rule(),)
+    first = store.look(FIRST_LOOK)
+    store.tell_reset([A])
+    assert store.look(first).reset == {A}
+    assert refused() == set()
+
+
+def test_the_site_can_use_its_cache(server, refused):
+    cache: BaseCache = RedisCache(of(server), {"KEY_PREFIX": "iota-cache"})
+    cache.set("a", {"b": 1})
+    assert cache.add("a", 2) is False
+    assert cache.get_many(["a", "none"]) == {"a": {"b": 1}}
+    cache.set_many({"n": 1, "m": 2}, timeout=60)
+    assert (cache.incr("n", 4), cache.decr("m")) == (5, 1)
+    assert cache.touch("n", 100)
+    assert cache.has_key("n")
+    assert 0 < cache.ttl("n") <= 100
+    assert cache.get_or_set("new", "value") == "value"
+    cache.persist("n")
+    cache.expire("n", 10)
+    assert cache.delete("n")
+    cache.delete_many(["a", "m", "new"])
+    cache.close()
+    assert refused() == set()
+
+
+def test_the_site_can_do_what_its_heartbeat_probe_and_estimates_need(server, refused):
+    with redis.Redis.from_url(of(server)) as site:
+        site.set("iota:probe", "1", px=1_000)
+        beat = "redis.call('HSET',KEYS[1],ARGV[1],'1') redis.call('HDEL',KEYS[1],'x')"
+        beat += " redis.call('EXPIRE',KEYS[1],60) return redis.call('HGETALL',KEYS[1])"
+        sha = hashlib.sha1(beat.encode(), usedforsecurity=False).hexdigest()
+        with pytest.raises(redis.exceptions.NoScriptError):
+            site.evalsha(sha, 1, "iota:processes", "me")
+        assert site.eval(beat, 1, "iota:processes", "me") == [b"me", b"1"]
+        assert site.evalsha(sha, 1, "iota:processes", "me") == [b"me", b"1"]
+        site.pfadd("iota:h:1", "a", "b")
+        site.pfmerge("iota:h:2", "iota:h:1")
+        assert site.pfcount("iota:h:1", "iota:h:2") == 2
+        assert site.expire("iota:h:2", 60)
+        assert site.ping()
+    with redis.Redis.from_url(of(server, database=3)) as site:
+        assert site.get("iota:probe") is None
+    assert refused() == set()
+
+
+def test_the_site_can_do_so_on_a_cluster(server, request):
+    options = ["--cluster-port", str(free_port())]
+    node = redis_files.with_users(server.flavour, *options, conf=redis_files.CLUSTER)
+    started(node, request)
+    with node.client() as admin:
+        admin.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16_383)
+        wait_for(lambda: admin.cluster("INFO")["cluster_state"] == "ok")
+        site = RedisCluster.from_url(of(node))
+        site.set("iota:b:{x}", "1", px=60_000)
+        assert site.get("iota:b:{x}") == b"1"
+        assert site.eval("return redis.call('GET', KEYS[1])", 1, "iota:b:{x}") == b"1"
+        assert site.cluster_slots()
+        site.close()
+        with redis.Redis.from_url(of(node)) as one:
+            for words in ("CLUSTER SHARDS", "CLUSTER NODES", "ASKING", "READONLY", "READWRITE"):
+                one.execute_command(*words.split())
+        assert {entry["object"] for entry in admin.acl_log()} - MISSED == set()
+
+
+FORBIDDEN = [
+    "FLUSHALL",
+    "FLUSHDB",
+    "SWAPDB 0 1",
+    "CONFIG GET *",
+    "CONFIG SET maxmemory 1",
+    "CONFIG REWRITE",
+    "CONFIG RESETSTAT",
+    "KEYS *",
+    "SCAN 0",
+    "RANDOMKEY",
+    "DBSIZE",
+    "INFO",
+    "GET foreign",
+    "SET foreign 1",
+    "UNLINK foreign",
+    "GET iot",
+    "MGET iota:a foreign",
+    "PFMERGE iota:h:1 foreign",
+    "COPY iota:a foreign",
+    "RENAME iota:a iota:b",
+    "DUMP iota:a",
+    "RESTORE iota:a 0 x",
+    "MIGRATE 127.0.0.1 1 iota:a 0 1",
+    "SORT iota:a",
+    "OBJECT ENCODING iota:a",
+    "SCRIPT FLUSH",
+    "SCRIPT KILL",
+    "SCRIPT LOAD return",
+    "FUNCTION FLUSH",
+    "FUNCTION LOAD x",
+    "FCALL x 0",
+    "DEBUG SLEEP 0",
+    "SHUTDOWN NOSAVE",
+    "ACL LIST",
+    "ACL WHOAMI",
+    "ACL SETUSER iota +@all",
+    "MONITOR",
+    "CLIENT LIST",
+    "CLIENT KILL ID 1",
+    "CLIENT PAUSE 1",
+    "SAVE",
+    "BGSAVE",
+    "BGREWRITEAOF",
+    "SLOWLOG GET",
+    "SLOWLOG RESET",
+    "LATENCY RESET",
+    "MEMORY PURGE",
+    "REPLICAOF NO ONE",
+    "FAILOVER",
+    "SYNC",
+    "PSYNC ? -1",
+    "MODULE LIST",
+    "CLUSTER FAILOVER",
+    "CLUSTER RESET",
+    "CLUSTER FORGET x",
+    "SUBSCRIBE x",
+    "PUBLISH x y",
+    "PUBSUB CHANNELS",
+]
+
+
+def accepted(url: str, commands: list[str]) -> list[str]:
+    """Those of the commands that a server does not refuse."""
+    found = []
+    for words in commands:
+        # A connection each: one that was led to another protocol would say nothing of the next.
+        with redis.Redis.from_url(url, protocol=2) as client:
+            try:
+                client.execute_command(*words.split())
+            except redis.exceptions.NoPermissionError:
+                continue
+            except redis.RedisError as error:
+                if "DEBUG command not allowed" in str(error):
+                    continue
+            found.append(words)
+    return found
+
+
+def test_the_site_can_do_nothing_else(server):
+    assert accepted(of(server), FORBIDDEN) == []
+
+
+def test_a_script_of_the_sites_can_do_no_more_than_the_site(server):
+    with redis.Redis.from_url(of(server)) as site:
+        for body in ("redis.call('GET', 'foreign')", "redis.call('FLUSHALL')"):
+            with pytest.raises(
+                redis.RedisError, match=r"(?i)permission|ACL failure|user executing"
+            ):
+                site.eval(f"return {body}", 0)
+
+
+READ_ONLY = [
+    "INFO",
+    "CONFIG GET maxmemory-policy",
+    "SLOWLOG GET",
+    "SLOWLOG LEN",
+    "LATENCY LATEST",
+    "LATENCY HISTORY command",
+    "MEMORY STATS",
+    "ROLE",
+    "DBSIZE",
+    "PING",
+    "TIME",
+]
+FOR_READERS = {"INFO", "DBSIZE", "CONFIG GET *", "SLOWLOG GET"}
+NOT_FOR_READERS = [
+    *(words for words in FORBIDDEN if words not in FOR_READERS),
+    "GET iota:a",
+    "SET iota:a 1",
+    "EVAL return 0",
+    "EVALSHA x 0",
+    "HGET iota:ruleset version",
+]
+
+
+def test_the_operator_reads(server, refused):
+    with redis.Redis.from_url(of(server, "iota-operator")) as operator:
+        for words in READ_ONLY:
+            operator.execute_command(*words.split())
+    assert refused() == set()
+
+
+def test_the_operator_changes_nothing_and_reads_no_key(server):
+    assert accepted(of(server, "iota-operator"), NOT_FOR_READERS) == []
+
+
+def test_without_a_password_nobody_comes_in(server, request):
+    """users.acl as it is shipped, and one more user, by whom the server is seen to have started."""
+    closed = redis_files.with_file(
+        server.flavour,
+        SINGLE,
+        *("--aclfile", "{folder}/users.acl"),
+        url="redis://tests:x@127.0.0.1:{port}/0",
+    )
+    text = redis_files.USERS.read_text() + "\nuser tests on nopass -@all +info\n"
+    (closed.folder / "users.acl").write_text(text)
+    started(closed, request)
+    for name in ("default", *redis_files.NAMES):
+        for password in ("", redis_files.secret(name)):
+            with (
+                redis.Redis.from_url(f"redis://127.0.0.1:{closed.port}", protocol=2) as anybody,
+                pytest.raises(redis.AuthenticationError),
+            ):
+                anybody.execute_command("AUTH", name, password)
+    with (
+        redis.Redis.from_url(f"redis://127.0.0.1:{closed.port}", protocol=2) as anybody,
+        pytest.raises(redis.AuthenticationError),
+    ):
+        anybody.ping()
+
+
+def test_sentinel_and_replicas_have_users_of_their_own(server, request):
+    login = ["--masteruser", "iota-replica", "--masterauth", redis_files.secret("iota-replica")]
+    primary = started(redis_files.with_users(server.flavour, *login), request)
+    of_primary = ["--replicaof", f"127.0.0.1 {primary.port}"]
+    replica = started(redis_files.with_users(server.flavour, *login, *of_primary), request)
+    with replica.client() as admin:
+        wait_for(lambda: admin.info("replication")["master_link_status"] == "up")
+    watcher = redis_files.with_file(server.flavour, redis_files.SENTINEL, "--sentinel")
+    conf = redis_files.SENTINEL.read_text()
+    for before, after in (
+        ("iota 127.0.0.1 6379 2", f"iota 127.0.0.1 {primary.port} 1"),
+        ("#sentinel auth-user", "sentinel auth-user"),
+        ("#sentinel auth-pass", "sentinel auth-pass"),
+        ("the password of iota-sentinel", redis_files.secret("iota-sentinel")),
+    ):
+        assert before in conf
+        conf = conf.replace(before, after)
+    (watcher.folder / "sentinel.conf").write_text(conf)
+    started(watcher, request)
+    with watcher.client() as sentinel, replica.client() as admin:
+        wait_for(lambda: len(sentinel.sentinel_slaves("iota")) == 1)
+        admin.acl_log_reset()
+        primary.kill()
+        wait_for(lambda: admin.info("replication")["role"] == "master")
+        assert {entry["object"] for entry in admin.acl_log()} - MISSED == set()
