@@ -119,7 +119,7 @@ def identities(count: IdentityCount | None, now: datetime) -> str:
     if count.over_since_s is None:
         return f"{text}."
     since = localtime(datetime.fromtimestamp(count.over_since_s, UTC))
-    return f"{text} since {date_format(since, 'DATETIME_FORMAT')} ({timesince(since, now)} ago)."
+    return f"{text} since {date_format(since, 'DATETIME_FORMAT')}, {timesince(since, now)} ago."
 
 
 def _period(length_s: int) -> str:

@@ -24,6 +24,7 @@ from .. import raised, ruleset, wording
 from ..engine import get_engine
 from ..models import RateLimit
 from ..policy.errors import PolicyError
+from ..policy.rules import CountedBy
 from ..storage.errors import Unavailable
 from ..validators import METHODS, split_lines, validate_methods
 from . import lockout
@@ -177,7 +178,7 @@ class RateLimitAdmin(PublishedAdmin):
     def rate(self, limit: RateLimit) -> str:
         return wording.rate_text(limit)
 
-    @admin.display(description="counted apart now")
+    @admin.display(description="different clients now")
     def identities_now(self, limit: RateLimit) -> str:
         """How the limit stands against its identity budget, as Redis has it."""
         # The theme asks for each value several times: Redis is asked once.
@@ -344,6 +345,8 @@ class _Asked:
 def _identities_now(limit: RateLimit) -> str:
     if limit.pk is None:
         return "Nobody yet: the limit is new."
+    if CountedBy.EVERYONE in limit.as_counted_by():
+        return "Everyone is one count."
     try:
         rule = ruleset.as_rule(limit, [])
         return wording.identities(get_engine().identity_count(rule), timezone.now())

@@ -13,6 +13,8 @@ admits. Where Redis does not answer, what was known last holds until the period 
 from __future__ import annotations
 
 import logging
+import random
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +44,8 @@ READ_BYTES = 1 << 20
 Asked = tuple[PackedLimits, tuple[str, ...]]
 """A set of limits and the digests of those it counts."""
 
+MOST_FLUSH_S = 0.3
+"""Who flushes has an edit of the limits to look for as well: the rest waits for the next time."""
 MOST_CARRIED = 2
 """Times the budget: who had a count in the last period keeps it while no more have one now."""
 
@@ -212,16 +216,18 @@ class IdentityBudgets:
         """Tell Redis who is new, and learn how many there are. Raises Unavailable; what was not
         told waits."""
         limits = list(self._limits.values())
+        began_s = time.monotonic()
         for limit in limits:
             period = int(now_s) // limit.period_s
             if period != limit.period:
                 limit.begin(period)
                 self.settled.clear()
+        random.shuffle(limits)  # Where time is short, none is always the last.
         for limit in limits:
-            calls = 0
-            while (limit.waiting or limit.arrived) and calls <= MOST_WAITING // CHUNK:
+            while limit.waiting or limit.arrived:
+                if time.monotonic() - began_s > MOST_FLUSH_S:
+                    break
                 self._tell(limit)
-                calls += 1
             self._judge(limit, now_s)
 
     def forget(self) -> None:

@@ -33,7 +33,9 @@ def test_a_budget_that_cannot_be_is_refused_at_its_field(staff, given):  # noqa:
 
 def test_everyone_together_needs_no_budget(staff):  # noqa: F811
     staff.post(f"{LIST}add/", form(counted_by="everyone", identities="5"))
-    assert RateLimit.objects.get().identities is None
+    limit = RateLimit.objects.get()
+    assert limit.identities is None
+    assert "Everyone is one count" in staff.get(f"{LIST}{limit.pk}/change/").content.decode()
 
 
 def test_the_sentence_says_it(staff):  # noqa: F811
@@ -88,7 +90,7 @@ NOW = datetime(2026, 11, 25, 14, 2, tzinfo=UTC)
         (
             IdentityCount(1_204_331, 1_000_000, 3_600, int(NOW.timestamp())),
             "About 1,204,331 in the current hour, over the 1,000,000 that may be: new ones share "
-            "one count since Nov. 25, 2026, 2:02 p.m. (5\xa0minutes ago).",
+            "one count since Nov. 25, 2026, 2:02 p.m., 5\xa0minutes ago.",
         ),
         (
             IdentityCount(9, 2, 7_200, None),
