@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 READ_WAIT_S = 0.1
 """How long one look waits for the database; what comes later is used by a later look."""
-REBUILD_WAIT_S = 0.5
+REBUILD_WAIT_S = 0.3
 """How long, at least, a process without limits waits for the one that puts them back in Redis
 before it reads the database itself; twice as long at most."""
 FIRST_RETRY_S, LAST_RETRY_S = 0.5, 10.0

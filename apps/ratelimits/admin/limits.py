@@ -30,6 +30,7 @@ from ..validators import METHODS, split_lines, validate_methods
 from . import lockout
 from .asking import AskingForm
 from .base import CheckboxSelectMultiple, PublishedAdmin, Select
+from .in_force import TellsWhatIsInForce
 
 MOST_TYPED = 3
 """Limits whose names a person would type; of more, all are switched off together."""
@@ -109,7 +110,7 @@ class RateLimitForm(AskingForm):
 
 
 @admin.register(RateLimit)
-class RateLimitAdmin(PublishedAdmin):
+class RateLimitAdmin(TellsWhatIsInForce, PublishedAdmin):
     form = RateLimitForm
     list_display = ("name", "covers", "rate", "algorithm", "mode", "updated_at")
     list_filter = ("mode", "algorithm", CountedByFilter, "path_kind")
