@@ -14,19 +14,10 @@ from apps.ratelimits.storage.connections import Connections
 from apps.ratelimits.storage.packing import command
 from apps.ratelimits.storage.pipelining import Pipeline
 from apps.ratelimits.storage.topology import Kind, Sentinels, Topology
-from tests.clusters import ClusterProcesses, TlsCluster
-from tests.clusters import with_password as cluster_with_password
+from tests.clusters import ClusterProcesses
 from tests.proxies import Proxy
-from tests.servers import (
-    RedisProcess,
-    flavours,
-    free_port,
-    on_unix_socket,
-    over_tls,
-    plain,
-    sentinel,
-    with_password,
-)
+from tests.servers import free_port, plain
+from tests.topologies import KINDS, running, serving, watched
 
 
 def parse(url: str, timeout_ms: int = 500) -> Topology:
@@ -101,6 +92,7 @@ def test_what_stands_in_a_url_reaches_each_connection():
         ("redis+sentinel://h", "name for the primary"),
         ("redis+sentinel://h/main/db", "database is no number"),
         ("redis+sentinel://h,/main", "host is missing"),
+        ("redis+sentinel://:hunter2@a,:hunter2@b/main", "before the first host"),
         ("redis+cluster://h/1", "only database 0"),
         ("redis+cluster://h?db=1", "only database 0"),
     ],
@@ -132,73 +124,11 @@ def test_only_a_node_of_a_cluster_has_an_address():
             make(parse("redis://h"), ("h", 1))
 
 
-@contextlib.contextmanager
-def watched(flavour: str, primary: RedisProcess, scheme: str, options: str = ""):
-    """A Sentinel that watches over ``primary``; its URL."""
-    watcher = sentinel(flavour, primary)
-    try:
-        watcher.start()
-        yield f"{scheme}+sentinel://127.0.0.1:{watcher.port}/main/2{options}"
-    finally:
-        watcher.stop()
-
-
-@contextlib.contextmanager
-def running(server: RedisProcess | ClusterProcesses):
-    try:
-        yield server.start()
-    finally:
-        server.stop()
-
-
-SERVERS = ["plain", "password", "unix", "sentinel", "cluster", "cluster with password"]
-SERVERS = [(kind, flavour) for kind in SERVERS for flavour in flavours()]
-if "redis" in flavours():
-    SERVERS += [
-        ("tls", "redis"),
-        ("sentinel with passwords", "redis"),
-        ("cluster over tls", "redis"),
-    ]
-
-
-@pytest.fixture(scope="module", params=SERVERS, ids=lambda param: "-".join(param))
+@pytest.fixture(scope="module", params=KINDS, ids="-".join)
 def url(request):
     """The REDIS_URL of a real server, or of several."""
-    kind, flavour = request.param
-    made = {
-        "plain": plain,
-        "password": with_password,
-        "unix": on_unix_socket,
-        "tls": over_tls,
-        "cluster": ClusterProcesses,
-        "cluster with password": cluster_with_password,
-        "cluster over tls": lambda _: TlsCluster(),
-        "sentinel": plain,
-        "sentinel with passwords": with_password,
-    }[kind](flavour)
-    with running(made) as server, contextlib.ExitStack() as stack:
-        found = server.url
-        if kind == "sentinel":
-            found = stack.enter_context(watched(flavour, server, "redis"))
-        elif kind == "sentinel with passwords":
-            watcher = stack.enter_context(guarded(flavour, server))
-            found = (
-                f"redis+sentinel://:secret@127.0.0.1:{watcher.port}/main/2"
-                "?sentinel_password=watch%3Fman"
-            )
+    with serving(*request.param) as found:
         yield found
-
-
-@contextlib.contextmanager
-def guarded(flavour: str, primary: RedisProcess):
-    watcher = sentinel(flavour, primary)
-    watcher._url = "redis://:watch%3Fman@127.0.0.1:{port}/0"
-    with (watcher.folder / "sentinel.conf").open("a") as config:
-        config.write("sentinel auth-pass main secret\nrequirepass watch?man\n")
-    try:
-        yield watcher.start()
-    finally:
-        watcher.stop()
 
 
 def place(topology: Topology):
@@ -229,7 +159,7 @@ async def test_every_kind_of_server_is_reached_from_an_event_loop(url):
 
 
 def test_a_sentinels_database_is_used():
-    with running(plain("valkey")) as server, watched("valkey", server, "redis") as url:
+    with running(plain("valkey")) as server, watched(server) as url:
         client = parse(url).client()
         client.set("name", "ada")
         assert client.connection_pool.connection_kwargs["db"] == 2
@@ -250,7 +180,7 @@ def test_a_command_without_a_reply_is_not_sent_again(kind, request):
             server = stack.enter_context(running(plain("valkey")))
             url = server.url
             if kind == "sentinel":
-                url = stack.enter_context(watched("valkey", server, "redis"))
+                url = stack.enter_context(watched(server))
         client = parse(url, 100).client()
         client.set("single", 0)
         server.pause()
@@ -272,7 +202,7 @@ def test_a_command_without_a_reply_is_not_sent_again(kind, request):
 
 
 def test_a_sentinel_that_is_lost_is_passed_over_and_asked_last():
-    with running(plain("valkey")) as server, watched("valkey", server, "redis") as url:
+    with running(plain("valkey")) as server, watched(server) as url:
         alive = int(url.rpartition(":")[2].partition("/")[0])
         addresses = [("127.0.0.1", free_port()), ("127.0.0.1", alive)]
         options = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5}
@@ -284,7 +214,7 @@ def test_a_sentinel_that_is_lost_is_passed_over_and_asked_last():
 
 
 def test_no_connection_to_a_sentinel_is_kept():
-    with running(plain("valkey")) as server, watched("valkey", server, "redis") as url:
+    with running(plain("valkey")) as server, watched(server) as url:
         port = int(url.rpartition(":")[2].partition("/")[0])
         with contextlib.closing(Proxy(port)) as proxy:
             client = parse(url.replace(str(port), str(proxy.port))).client()
