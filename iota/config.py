@@ -14,12 +14,12 @@ from hashlib import blake2b
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
-from .variables import VARIABLES, Variable, as_markdown
+from .broker import Broker
+from .variables import VARIABLES, Refused, Variable, as_markdown
 
 MASK = "********"
 MAX_SHOWN_CHARS = 100
@@ -74,7 +74,7 @@ class Settings:
     csrf_trusted_origins: tuple[str, ...]
     database: Mapping[str, Any] = field(repr=False)
     redis_url: str = field(repr=False)
-    celery_broker_url: str = field(repr=False)
+    celery_broker: Broker
     time_zone: str
     language_code: str
     log_level: str
@@ -136,9 +136,10 @@ def _read(variable: Variable, source: Mapping[str, str], problems: list[str]) ->
         if isinstance(value, list):
             value = [item for item in map(str.strip, value) if item]
         return variable.check(value)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError) as error:
         shown = _shown(variable, source[variable.name])
-        problems.append(f"{variable.name}={shown}: use {variable.allowed}")
+        reason = str(error) if isinstance(error, Refused) else ""
+        problems.append(f"{variable.name}={shown}: {reason or f'use {variable.allowed}'}")
         return variable.default
 
 
@@ -191,6 +192,14 @@ def _require(values: dict[str, Any], source: Mapping[str, str], problems: list[s
             "IOTA_TLS_ENDS_AT_PROXY='true': name that proxy in IOTA_TRUSTED_PROXIES, else every "
             "visitor counts as the proxy's address"
         )
+    if not values["CELERY_BROKER_URL"] and not source.get("CELERY_BROKER_URL"):
+        try:
+            Broker.of(values["REDIS_URL"])
+        except ValueError as error:
+            problems.append(
+                f"CELERY_BROKER_URL: not set, and REDIS_URL cannot stand in for it ({error}); "
+                "use a server apart, such as redis://host:6379/0"
+            )
     declared = {variable.name: variable for variable in VARIABLES}
     named = {_name_in(problem) for problem in problems}
     for name in required:
@@ -219,7 +228,7 @@ def _settings(values: dict[str, Any]) -> Settings:
         csrf_trusted_origins=values["CSRF_TRUSTED_ORIGINS"],
         database=database,
         redis_url=values["REDIS_URL"],
-        celery_broker_url=values["CELERY_BROKER_URL"] or _as_broker(values["REDIS_URL"]),
+        celery_broker=Broker.of(values["CELERY_BROKER_URL"] or values["REDIS_URL"]),
         time_zone=values["IOTA_TIME_ZONE"],
         language_code=values["IOTA_LANGUAGE_CODE"],
         log_level=values["IOTA_LOG_LEVEL"],
@@ -255,16 +264,6 @@ def _key(text: str) -> bytes:
     """All of a secret counts: BLAKE2b takes 64 bytes at most, so a longer one is hashed."""
     key = text.encode()
     return key if len(key) <= blake2b.MAX_KEY_SIZE else blake2b(key).digest()
-
-
-def _as_broker(redis_url: str) -> str:
-    """kombu spells ``unix:///path?db=1`` as ``redis+socket:///path?virtual_host=1``."""
-    parts = urlsplit(redis_url)
-    if parts.scheme != "unix":
-        return redis_url
-    number = parse_qs(parts.query).get("db", ["0"])[0]
-    userinfo = parts.netloc.rpartition("@")
-    return f"redis+socket://{userinfo[0]}{userinfo[1]}{parts.path}?virtual_host={number}"
 
 
 if __name__ == "__main__":

@@ -82,11 +82,12 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 CACHES = {
     "default": {
         "BACKEND": "django_redis.cache.RedisCache",
-        "LOCATION": CONFIG.redis_url,
+        # A list: django-redis would take the commas of one text for those between servers.
+        "LOCATION": [CONFIG.redis_url],
         "KEY_PREFIX": "iota-cache",
         "OPTIONS": {
-            "CLIENT_CLASS": "django_redis.client.DefaultClient",
-            "SOCKET_CONNECT_TIMEOUT": 0.5,
+            "CLIENT_CLASS": "iota.cache.CacheClient",
+            "CONNECTION_FACTORY": "iota.cache.ConnectionFactory",
             "SOCKET_TIMEOUT": 0.5,
             # A cache that is away is a slow page, never an error page.
             "IGNORE_EXCEPTIONS": True,
@@ -130,7 +131,8 @@ X_FRAME_OPTIONS = "DENY"
 
 IOTA_RATELIMITS = CONFIG.rate_limit_config
 
-CELERY_BROKER_URL = CONFIG.celery_broker_url
+CELERY_BROKER_URL = CONFIG.celery_broker.url
+CELERY_BROKER_TRANSPORT_OPTIONS = dict(CONFIG.celery_broker.options)
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TIMEZONE = CONFIG.time_zone

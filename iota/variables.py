@@ -15,19 +15,21 @@ from urllib.parse import urlsplit
 
 import environ
 from django.conf.global_settings import LANGUAGES
-from redis.connection import parse_url
 
 from apps.ratelimits.policy.rules import MAX_IDENTITIES
+from apps.ratelimits.storage.topology import SCHEMES as REDIS_SCHEMES
+from apps.ratelimits.storage.topology import Topology
 
-REDIS_SCHEMES = ("redis", "rediss", "unix")
+from .broker import Broker
+
 DATABASE_SCHEMES = ("sqlite", "postgres", "postgresql", "psql")
-BROKER_SCHEMES = ("redis", "rediss", "redis+socket", "amqp", "amqps", "pyamqp")
+BROKER_SCHEMES = ("redis", "rediss", "redis+socket", "redis+sentinel", "amqp", "amqps", "pyamqp")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 MIN_SECRET_CHARS = 32
 
 
-class _Refused(ValueError):
-    """A value that is not allowed; the text says what is."""
+class Refused(ValueError):
+    """A value that is not allowed. Its text, if any, says why and what to write instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class Variable:
 def _between(low: int, high: int) -> Callable[[Any], int]:
     def check(value: Any) -> int:
         if not low <= value <= high:
-            raise _Refused
+            raise Refused
         return int(value)
 
     return check
@@ -55,23 +57,19 @@ def _between(low: int, high: int) -> Callable[[Any], int]:
 def _matching(pattern: str) -> Callable[[Any], str]:
     def check(value: Any) -> str:
         if not re.fullmatch(pattern, value):
-            raise _Refused
+            raise Refused
         return str(value)
 
     return check
 
 
 def _redis_url(value: Any) -> str:
-    parts = urlsplit(value)
-    if parts.scheme == "unix":
-        if not parts.path:
-            raise _Refused
-    # redis-py takes a database that is no number for database 0.
-    elif not parts.hostname or not re.fullmatch(r"/?[0-9]*", parts.path):
-        raise _Refused
-    if parts.scheme not in REDIS_SCHEMES:
-        raise _Refused
-    parse_url(value)  # ValueError: the port, an option
+    if value.partition("://")[0] not in REDIS_SCHEMES:
+        raise Refused
+    try:
+        Topology.parse(value, timeout_ms=1_000, max_connections=1)
+    except ValueError as error:
+        raise Refused(str(error)) from error
     return str(value)
 
 
@@ -80,9 +78,15 @@ def _broker_url(value: Any) -> str:
         return ""
     parts = urlsplit(value)
     if parts.scheme not in BROKER_SCHEMES:
-        raise _Refused
+        raise Refused
+    if parts.scheme == "redis+sentinel":
+        try:
+            Broker.of(value)
+        except ValueError as error:
+            raise Refused(str(error)) from error
+        return str(value)
     if parts.scheme != "redis+socket" and (not parts.hostname or parts.port == 0):
-        raise _Refused
+        raise Refused
     return str(value)
 
 
@@ -91,10 +95,10 @@ def _database(value: Any) -> str:
         return str(value)
     parts = urlsplit(value)
     if parts.scheme not in DATABASE_SCHEMES or not parts.path.strip("/") or parts.port == 0:
-        raise _Refused
+        raise Refused
     # Two slashes make the first folder a host, which Django would drop without a word.
     if parts.scheme == "sqlite" and parts.netloc:
-        raise _Refused
+        raise Refused
     return str(value)
 
 
@@ -105,39 +109,39 @@ def _networks(values: Any) -> tuple[IPv4Network | IPv6Network, ...]:
 def _paths(values: Any) -> tuple[str, ...]:
     # "/" alone would exempt the whole site: IOTA_DISABLED says that plainly.
     if not all(value.startswith("/") and value.strip("/") for value in values):
-        raise _Refused
+        raise Refused
     return tuple(values)
 
 
 def _dotted_paths(values: Any) -> tuple[str, ...]:
     if not all(re.fullmatch(r"(?!\d)\w+(\.(?!\d)\w+)+", value) for value in values):
-        raise _Refused
+        raise Refused
     return tuple(values)
 
 
 def _hosts(values: Any) -> tuple[str, ...]:
     allowed = r"\*|\.?[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]"
     if not all(re.fullmatch(allowed, value) for value in values):
-        raise _Refused
+        raise Refused
     return tuple(values)
 
 
 def _origins(values: Any) -> tuple[str, ...]:
     if not all(re.fullmatch(r"https?://[^/\s]+", value) for value in values):
-        raise _Refused
+        raise Refused
     return tuple(values)
 
 
 def _secret(value: Any) -> str:
     if value and len(value) < MIN_SECRET_CHARS:
-        raise _Refused
+        raise Refused
     return str(value)
 
 
 def _one_of(choices: tuple[str, ...]) -> Callable[[Any], str]:
     def check(value: Any) -> str:
         if value not in choices:
-            raise _Refused
+            raise Refused
         return str(value)
 
     return check
@@ -145,7 +149,7 @@ def _one_of(choices: tuple[str, ...]) -> Callable[[Any], str]:
 
 def _time_zone(value: Any) -> str:
     if value not in zoneinfo.available_timezones():
-        raise _Refused
+        raise Refused
     return str(value)
 
 
@@ -162,7 +166,7 @@ def _truth(value: Any) -> bool:
     # Env.bool takes every unknown word for False: "flase" must not switch anything.
     text = value.strip().lower()
     if text not in (*environ.Env.BOOLEAN_TRUE_STRINGS, "false", "no", "off", "0", ""):
-        raise _Refused
+        raise Refused
     return text in environ.Env.BOOLEAN_TRUE_STRINGS
 
 
@@ -199,7 +203,7 @@ VARIABLES = (
         "REDIS_URL",
         "str",
         "redis://127.0.0.1:6379/0",
-        "Redis or Valkey: the counters and the cache.",
+        "Redis or Valkey: the counters and the cache; `docs/guides/topologies.md`.",
         "a URL of " + ", ".join(REDIS_SCHEMES),
         _redis_url,
     ),
@@ -207,7 +211,7 @@ VARIABLES = (
         "CELERY_BROKER_URL",
         "str",
         "",
-        "Celery's broker; in production a server apart. Empty: REDIS_URL.",
+        "Celery's broker; in production a server apart, and never a cluster. Empty: REDIS_URL.",
         "a URL of " + ", ".join(BROKER_SCHEMES),
         _broker_url,
     ),

@@ -50,7 +50,7 @@ def test_defaults_need_only_what_has_none():
     settings = create_settings(PRODUCTION)
     assert settings.debug is False
     assert settings.allowed_hosts == ("example.com",)
-    assert settings.celery_broker_url == settings.redis_url == "redis://127.0.0.1:6379/0"
+    assert settings.celery_broker.url == settings.redis_url == "redis://127.0.0.1:6379/0"
     assert settings.rate_limit_config.redis_timeout_ms == 50
     assert settings.rate_limit_config.identity_key == b"k" * 40
     with pytest.raises(FrozenInstanceError):
@@ -137,6 +137,12 @@ def test_every_host_is_allowed_in_debug_mode_only():
         ("REDIS_URL", "redis://h:99999/0"),
         ("REDIS_URL", "unix://"),
         ("IOTA_REDIS_OPERATOR_URL", "http://h"),
+        ("REDIS_URL", "redis://h/0?no_such_option=1"),
+        ("REDIS_URL", "redis+sentinel://h"),
+        ("REDIS_URL", "redis+cluster://h/1"),
+        ("CELERY_BROKER_URL", "redis+cluster://h"),
+        ("CELERY_BROKER_URL", "redis+sentinel://h"),
+        ("CELERY_BROKER_URL", "rediss+sentinel://h/main"),
         ("DATABASE_URL", "sqlite://var/iota.sqlite3"),
         ("DATABASE_URL", "postgres://h"),
         ("IOTA_LANGUAGE_CODE", "xx"),
@@ -160,6 +166,10 @@ def test_what_would_fail_later_is_refused_now(name, value):
         "http://u:hunt hunter2@h",
         "http://u:a@hunter2@h",
         "http://h/0?password=hunter2",
+        "redis+sentinel://h/main/x?sentinel_password=hunter2",
+        "redis+sentinel://:hunter2@a,b:hunter2@c/main",
+        "redis+cluster://u:hunter2@a:7000,b:7001/9",
+        "redis+cluster://a,u:hunter2@b,c:0",
     ],
 )
 def test_a_password_is_masked_wherever_it_stands(value):
@@ -168,8 +178,51 @@ def test_a_password_is_masked_wherever_it_stands(value):
     assert "hunter2" not in str(caught.value)
 
 
+def test_a_wrong_url_of_redis_is_refused_with_the_reason():
+    with pytest.raises(ConfigurationError, match=r"only database 0; write it as redis\+cluster"):
+        create_settings({**PRODUCTION, "REDIS_URL": "redis+cluster://h/1"})
+    with pytest.raises(ConfigurationError, match=r"use a URL of redis, rediss, unix, redis\+sent"):
+        create_settings({**PRODUCTION, "REDIS_URL": "http://h"})
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://h",
+        "rediss://u:p@h:7/3?ssl_ca_certs=/ca.pem",
+        "unix:///run/r.sock",
+        "redis+sentinel://:p@a,b:7/main/2?sentinel_password=x",
+        "redis+cluster://a:7000,b:7001",
+        "rediss+cluster://a,b?ssl_check_hostname=no",
+    ],
+)
+def test_every_kind_of_server_can_be_named(url):
+    environment = {**PRODUCTION, "REDIS_URL": url, "CELERY_BROKER_URL": "redis://broker"}
+    settings = create_settings(environment)
+    assert settings.redis_url == settings.rate_limit_config.redis_url == url
+    assert settings.celery_broker.url == "redis://broker"
+
+
+@pytest.mark.parametrize("url", ["redis+cluster://h", "rediss+sentinel://h/main"])
+def test_who_has_no_server_for_celery_is_told(url):
+    with pytest.raises(ConfigurationError) as caught:
+        create_settings({**PRODUCTION, "REDIS_URL": url})
+    (problem,) = caught.value.problems
+    assert problem.startswith("CELERY_BROKER_URL: not set")
+    assert "such as redis://host:6379/0" in problem
+
+
+def test_sentinels_stand_in_for_the_broker():
+    settings = create_settings({**PRODUCTION, "REDIS_URL": "redis+sentinel://a,b/main/2"})
+    assert settings.celery_broker.url == "sentinel://a:26379/2;sentinel://b:26379/2"
+    assert settings.celery_broker.options == {"master_name": "main"}
+
+
 def test_no_secret_is_in_the_repr():
-    urls = {"REDIS_URL": "redis://:hunter2@h", "DATABASE_URL": "postgres://u:hunter2@h/d"}
+    urls = {
+        "REDIS_URL": "redis+sentinel://:hunter2@h/main?sentinel_password=hunter2",
+        "DATABASE_URL": "postgres://u:hunter2@h/d",
+    }
     shown = repr(create_settings({**PRODUCTION, **urls}))
     secret = (PRODUCTION["SECRET_KEY"], PRODUCTION["IOTA_IDENTITY_KEY"], "hunter2")
     assert not any(text in shown for text in secret)
@@ -177,7 +230,7 @@ def test_no_secret_is_in_the_repr():
 
 def test_celery_is_told_of_a_unix_socket_in_its_own_words():
     settings = create_settings({**PRODUCTION, "REDIS_URL": "unix:///run/r.sock?db=1"})
-    assert settings.celery_broker_url == "redis+socket:///run/r.sock?virtual_host=1"
+    assert settings.celery_broker.url == "redis+socket:///run/r.sock?virtual_host=1"
 
 
 @pytest.mark.parametrize(("text", "meant"), [("1", True), ("TRUE", True), ("off", False)])

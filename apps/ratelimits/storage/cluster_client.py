@@ -104,7 +104,7 @@ class _Pipeline(ClusterPipeline):
         super().__init__(transaction=transaction, **parts)
         self._client = client
         if not transaction:
-            self._execution_strategy = _Once(self)
+            self._execution_strategy = _Once(self, client)
 
     def execute(self, raise_on_error: bool = True) -> list[Any]:
         with _redis_errors(self._client):
@@ -113,6 +113,10 @@ class _Pipeline(ClusterPipeline):
 
 class _Once(PipelineStrategy):
     """Sends on what was refused, and nothing that got no reply."""
+
+    def __init__(self, pipeline: _Pipeline, client: ClusterClient) -> None:
+        super().__init__(pipeline)
+        self._client = client
 
     def _send_cluster_commands(
         self, stack: Any, raise_on_error: bool = True, allow_redirections: bool = True
@@ -125,9 +129,7 @@ class _Once(PipelineStrategy):
         for command in stack:
             if isinstance(command.result, _REFUSED):
                 try:
-                    command.result = self._pipe.parent_execute_command(
-                        *command.args, **command.options
-                    )
+                    command.result = self._client.execute_command(*command.args, **command.options)
                 except redis.RedisError as error:
                     command.result = error
         if raise_on_error:

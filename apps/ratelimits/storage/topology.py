@@ -92,6 +92,7 @@ class Kind(StrEnum):
 class Topology:
     """``addresses``: the one server (none for a Unix socket), the Sentinels, or the nodes of the
     cluster that are asked first. ``service`` is the Sentinels' name for the primary.
+    ``options`` are redis-py's, of each connection; ``sentinel_options`` those of Sentinels alone.
 
     Timeouts in the URL win over ``timeout_ms``.
     """
@@ -102,8 +103,8 @@ class Topology:
     tls: bool
     service: str
     max_connections: int
-    _options: Mapping[str, Any] = field(repr=False)
-    _sentinel_options: Mapping[str, Any] = field(repr=False)
+    options: Mapping[str, Any] = field(repr=False)
+    sentinel_options: Mapping[str, Any] = field(repr=False)
 
     @classmethod
     def parse(cls, url: str, *, timeout_ms: int, max_connections: int) -> Topology:
@@ -179,7 +180,7 @@ class Topology:
             self.addresses,
             ssl=self.tls,
             max_connections=self.max_connections,
-            **self._options,
+            **self.options,
         )
 
     def _address(self, address: Address | None) -> Address:
@@ -188,16 +189,16 @@ class Topology:
         return address or self.addresses[0]
 
     def _pool_options(self, retry: Retry | AsyncRetry) -> dict[str, Any]:
-        return {**self._options, "retry": retry, "max_connections": self.max_connections}
+        return {**self.options, "retry": retry, "max_connections": self.max_connections}
 
     def _options_of_sentinels(self) -> dict[str, Any]:
         """They have passwords of their own, and the same TLS."""
         like = {
             name: value
-            for name, value in self._options.items()
+            for name, value in self.options.items()
             if name.startswith(("socket_", "ssl_"))
         }
-        return {**like, **self._sentinel_options, "ssl": self.tls}
+        return {**like, **self.sentinel_options, "ssl": self.tls}
 
 
 class Sentinels:
@@ -247,6 +248,8 @@ def _read(url: str, kind: Kind) -> tuple[tuple[Address, ...], str, dict[str, Any
     place, _, query = url.partition("://")[2].partition("?")
     place, slash, path = place.partition("/")
     userinfo, _, hosts = place.rpartition("@")
+    if kind is not Kind.SINGLE and "@" in userinfo:
+        raise ValueError("user and password stand once, before the first host; '@' in them is %40")
     options: dict[str, Any] = redis.connection.parse_url(f"redis://?{query}")
     name, colon, password = userinfo.partition(":")
     named = {"username": unquote(name)} if name else {}
