@@ -49,7 +49,9 @@ class Wrong:
 
     def __str__(self) -> str:
         a = self.answer
-        return f"{self.why}: {a.kind} number {a.number}, status {a.status}, r={a.remaining} {a.error}"
+        return (
+            f"{self.why}: {a.kind} number {a.number}, status {a.status}, r={a.remaining} {a.error}"
+        )
 
 
 @dataclass(slots=True)
@@ -59,23 +61,25 @@ class Judge:
     times: Times
     disables: bool
     keeps: bool
-    wrong: list[Wrong] = field(default_factory=list)
+    _wrong: dict[Answer, str] = field(default_factory=dict)
 
     def all(self, answers: Iterable[Answer]) -> list[Wrong]:
+        """Each wrong answer once, with the first reason that was found."""
         for of_one in sequences(answers).values():
             for answer in of_one:
                 self._status(answer)
             kind = of_one[0].kind
             if kind == "bucket":
-                self.wrong += bucket_errors(of_one, self.times)
+                for wrong in bucket_errors(of_one, self.times):
+                    self._say(wrong.why, wrong.answer)
             elif kind == "across":
                 self._across(of_one)
             else:
                 self._exact(of_one)
-        return self.wrong
+        return [Wrong(why, answer) for answer, why in self._wrong.items()]
 
     def _say(self, why: str, answer: Answer) -> None:
-        self.wrong.append(Wrong(why, answer))
+        self._wrong.setdefault(answer, why)
 
     def _undisturbed(self, answer: Answer) -> bool:
         return answer.received_s < self.times.begins_s or answer.sent_s > self.times.exact_from_s
@@ -93,8 +97,8 @@ class Judge:
             self._say("not a status of the limiter's", answer)
         elif answer.status == 503 and (not denies or self._undisturbed(answer)):
             self._say("503 that no policy asked for", answer)
-        elif answer.status != 200 and not answer.waits:
-            self._say("denied without Retry-After", answer)
+        elif not answer.explained:
+            self._say("denied without Retry-After or problem type", answer)
         elif answer.status == 429 and not _due(answer):
             self._say("denied within the quota", answer)
         elif self._in_fault(answer):
@@ -205,4 +209,6 @@ def _debt(of_one: Sequence[Answer], answer: Answer, times: Times) -> float:
 def percentile(values: Sequence[float], part: float) -> float:
     """NaN of none."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, math.ceil(part * len(ordered)) - 1)] if ordered else math.nan
+    return (
+        ordered[min(len(ordered) - 1, math.ceil(part * len(ordered)) - 1)] if ordered else math.nan
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -71,10 +72,8 @@ class Ground:
 
     def be_busy(self) -> None:
         def loop() -> None:
-            try:
+            with contextlib.suppress(redis.RedisError):  # Killed.
                 self.connect().eval("while true do end", 0)
-            except redis.RedisError:
-                pass  # Killed.
 
         self._busy = threading.Thread(target=loop)
         self._busy.start()
@@ -157,7 +156,9 @@ SERVER_FAULTS = (
     Fault("connections killed", lambda g: g.kill_connections(g.others()), lasts_s=0),
     Fault("full, noeviction", _configure("maxmemory", 1), _configure("maxmemory", 0)),
     Fault("loading", Ground.load_slowly, Ground.finish_loading, keeps=False),
-    Fault("read-only replica", Ground.follow, lambda g: g.operator.replicaof("NO", "ONE"), keeps=False),
+    Fault(
+        "read-only replica", Ground.follow, lambda g: g.operator.replicaof("NO", "ONE"), keeps=False
+    ),
     Fault("password asked for", _ask_for_password, _configure("requirepass", "")),
     Fault("max clients", Ground.fill_connections, Ground.free_connections),
     Fault("busy script", Ground.be_busy, Ground.be_free),
@@ -171,9 +172,24 @@ def _slowly(delay_s: float) -> Callable[[Ground], object]:
 
 
 NETWORK_FAULTS = (
-    Fault("network cut, late delivery", lambda g: g.network.cut(), lambda g: g.network.mend(), on_network=True),
-    Fault("host lost, another comes", lambda g: g.network.lose(), lambda g: g.network.mend(), on_network=True),
-    Fault("connections refused", lambda g: g.network.refuse(), lambda g: g.network.serve(), on_network=True),
+    Fault(
+        "network cut, late delivery",
+        lambda g: g.network.cut(),
+        lambda g: g.network.mend(),
+        on_network=True,
+    ),
+    Fault(
+        "host lost, another comes",
+        lambda g: g.network.lose(),
+        lambda g: g.network.mend(),
+        on_network=True,
+    ),
+    Fault(
+        "connections refused",
+        lambda g: g.network.refuse(),
+        lambda g: g.network.serve(),
+        on_network=True,
+    ),
     Fault("replies 200 ms late", _slowly(0.2), _slowly(0), on_network=True),
     Fault("replies 20 ms late", _slowly(0.02), _slowly(0), on_network=True, disables=False),
 )

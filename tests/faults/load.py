@@ -76,8 +76,8 @@ class Answer(NamedTuple):
     status: int
     remaining: int
     """RateLimit's ``r``; -1: the answer has none."""
-    waits: bool
-    """Whether it says Retry-After."""
+    explained: bool
+    """Whether it is no denial, or says Retry-After and the problem type of its status."""
     error: str = ""
 
     @property
@@ -86,7 +86,7 @@ class Answer(NamedTuple):
 
 
 class Load:
-    """The process, from outside: ``start`` returns when the load is on, ``stop`` with its answers."""
+    """The process, from outside. ``start`` returns when the load is on, ``stop`` its answers."""
 
     def __init__(self, sites: Sequence[Target], kinds: Sequence[Kind] = KINDS) -> None:
         self._sites, self._kinds = sites, kinds
@@ -99,8 +99,12 @@ class Load:
             stdout=subprocess.PIPE,
             text=True,
         )
-        assert self._process.stdin and self._process.stdout
-        told = {"sites": [asdict(s) for s in self._sites], "kinds": [asdict(k) for k in self._kinds]}
+        assert self._process.stdin
+        assert self._process.stdout
+        told = {
+            "sites": [asdict(s) for s in self._sites],
+            "kinds": [asdict(k) for k in self._kinds],
+        }
         print(json.dumps(told), file=self._process.stdin, flush=True)
         if self._process.stdout.readline() != "on\n":
             self._process.kill()
@@ -118,13 +122,49 @@ class Load:
         return [Answer(*answer) for answer in json.loads(out)]
 
 
+Said = tuple[int, dict[str, str], bytes]
+"""Status, fields and body."""
+
+PROBLEMS = {429: b"#quota-exceeded", 503: b"#temporary-reduced-capacity"}
+
+
+def _answer(
+    name: str,
+    kind: Kind,
+    who: str,
+    number: int,
+    process: int,
+    sent_s: float,
+    said: Said | Exception,
+) -> Answer:
+    took_s = time.monotonic() - sent_s
+    if isinstance(said, Exception):
+        error = f"{type(said).__name__}: {said}"
+        return Answer(name, kind.name, who, number, process, sent_s, took_s, 0, -1, False, error)
+    status, fields, body = said
+    found = re.search(r";r=(\d+)", fields.get("ratelimit", ""))
+    explained = status == 200 or ("retry-after" in fields and PROBLEMS.get(status, b"?") in body)
+    return Answer(
+        name,
+        kind.name,
+        who,
+        number,
+        process,
+        sent_s,
+        took_s,
+        status,
+        int(found[1]) if found else -1,
+        explained,
+    )
+
+
 class _Connection(asyncio.Protocol):
     """HTTP/1.1 with Content-Length, one request at a time."""
 
     def __init__(self) -> None:
         self._got = b""
         self._lost: Exception | None = None
-        self._waiting: asyncio.Future[tuple[int, dict[str, str]]] | None = None
+        self._waiting: asyncio.Future[Said] | None = None
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: Any) -> None:
@@ -139,15 +179,15 @@ class _Connection(asyncio.Protocol):
         fields = {name.lower(): value.strip() for name, value in (x.split(":", 1) for x in lines)}
         if len(body) >= int(fields["content-length"]):
             self._got = b""
-            self._waiting.set_result((int(status.split()[1]), fields))
+            self._waiting.set_result((int(status.split()[1]), fields, body))
 
     def connection_lost(self, error: Exception | None) -> None:
         self._lost = error or ConnectionError("the server closed the connection")
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_exception(self._lost)
 
-    async def ask(self, host: str, address: str) -> tuple[int, dict[str, str]]:
-        """Status and fields. Raises OSError."""
+    async def ask(self, host: str, address: str) -> Said:
+        """Raises OSError."""
         if self._lost is not None or self.transport is None:
             raise ConnectionError("not connected")
         self._waiting = asyncio.get_running_loop().create_future()
@@ -225,25 +265,15 @@ async def _client(
         number += 1
         process = number % len(connections)
         sent_s = time.monotonic()
+        said: Said | Exception
         try:
-            status, fields = await connections[process].ask(kind.host, who)
+            said = await connections[process].ask(kind.host, who)
         except (OSError, TimeoutError) as error:
-            took_s, said = time.monotonic() - sent_s, f"{type(error).__name__}: {error}"
-            answers.append(
-                Answer(target.name, kind.name, who, number, process, sent_s, took_s, 0, -1, False, said)
-            )
+            said = error
+        answers.append(_answer(target.name, kind, who, number, process, sent_s, said))
+        if isinstance(said, Exception):
             with contextlib.suppress(OSError):
                 connections[process] = await _connect(target.port)
-            continue
-        took_s = time.monotonic() - sent_s
-        found = re.search(r";r=(\d+)", fields.get("ratelimit", ""))
-        remaining = int(found[1]) if found else -1
-        waits = "retry-after" in fields
-        answers.append(
-            Answer(
-                target.name, kind.name, who, number, process, sent_s, took_s, status, remaining, waits
-            )
-        )
 
 
 async def _keep_busy(sites: list[Target], kinds: list[Kind]) -> list[Answer]:
@@ -260,8 +290,7 @@ async def _keep_busy(sites: list[Target], kinds: list[Kind]) -> list[Answer]:
                 clients.append((target, kind, own, addresses, first_s, stop, answers))
     running = [asyncio.create_task(_client(*client)) for client in clients]
     print("on", flush=True)
-    reader = asyncio.get_running_loop()
-    await reader.run_in_executor(None, sys.stdin.read)
+    await asyncio.to_thread(sys.stdin.read)
     stop.set()
     await asyncio.gather(*running)
     return answers

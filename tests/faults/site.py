@@ -5,6 +5,7 @@ A limit is chosen by the request's host, so that the site is the demo's as it st
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import re
@@ -69,7 +70,7 @@ def manage(environ: Mapping[str, str], *arguments: str) -> None:
 
 
 def make_database(folder: Path, limits: str = LIMITS) -> Path:
-    """Migrated, with the limits. No Redis is there: the first site that meets one publishes them."""
+    """Migrated, with the limits, without a Redis: the first site that meets one publishes them."""
     database = folder / "template.sqlite3"
     environ = environment(f"redis://{HOST}:{free_port()}/0", database)
     manage(environ, "migrate", "--verbosity", "0")
@@ -124,7 +125,9 @@ class Site:
     @property
     def pids(self) -> tuple[int, ...]:
         """Of the processes that serve, as granian names them."""
-        return tuple(map(int, re.findall(r"Spawning worker-\d+ with PID: (\d+)", self.log.read_text())))
+        return tuple(
+            map(int, re.findall(r"Spawning worker-\d+ with PID: (\d+)", self.log.read_text()))
+        )
 
     @property
     def target(self) -> Target:
@@ -149,14 +152,15 @@ class Site:
             self._process.kill()
             self._process.wait()
         # Workers of a main process that was killed live on, and hold the port.
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
 
 
 def start_sites(
-    folder: Path, template: Path, redis_url: str, interfaces: Sequence[str] = ("wsgi", "asgi"),
+    folder: Path,
+    template: Path,
+    redis_url: str,
+    interfaces: Sequence[str] = ("wsgi", "asgi"),
     **environ: str,
 ) -> list[Site]:
     """All at once, since each takes a while."""
