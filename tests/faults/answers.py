@@ -49,9 +49,7 @@ class Wrong:
 
     def __str__(self) -> str:
         a = self.answer
-        return (
-            f"{self.why}: {a.kind} number {a.number}, status {a.status}, r={a.remaining} {a.error}"
-        )
+        return f"{self.why}: {a.kind} number {a.number}, status {a.status}, r={a.remaining}, {1_000 * a.took_s:.0f} ms {a.error}"
 
 
 @dataclass(slots=True)

@@ -43,12 +43,6 @@ class Stage:
         return Load([site.target for site in self.sites]).start()
 
 
-@dataclass(slots=True)
-class Outcome:
-    row: Row
-    missed: list[str]
-
-
 def measure_base(stage: Stage, name: str) -> list[Row]:
     """Without a fault: the latency of the sites and of the load itself."""
     load = stage.load()
@@ -68,8 +62,8 @@ def measure_base(stage: Stage, name: str) -> list[Row]:
     return rows
 
 
-def play(stage: Stage, fault: Fault) -> list[Outcome]:
-    """One for each site."""
+def play(stage: Stage, fault: Fault) -> tuple[list[Row], list[str]]:
+    """A row for each site, and the targets that were missed."""
     load = stage.load()
     try:
         time.sleep(BEFORE_S)
@@ -77,10 +71,20 @@ def play(stage: Stage, fault: Fault) -> list[Outcome]:
         time.sleep(AFTER_S)
     finally:
         answers = load.stop()
-    return [
-        judge([a for a in answers if a.site == site.interface], site, stage.base, fault, times)
-        for site in stage.sites
-    ]
+    return judge(stage, fault, times, answers)
+
+
+def judge(
+    stage: Stage, fault: Fault, times: Times, answers: Sequence[Answer]
+) -> tuple[list[Row], list[str]]:
+    rows, said = [], []
+    for site in stage.sites:
+        usual = stage.base[site.interface]
+        own = [answer for answer in answers if answer.site == site.interface]
+        row, wrong = measure(own, fault, times, usual)
+        rows.append(row)
+        said += missed(row, wrong, usual)
+    return rows, said
 
 
 def suffer(ground: Ground, fault: Fault) -> Times:
@@ -95,9 +99,10 @@ def suffer(ground: Ground, fault: Fault) -> Times:
     return Times(begins_s, begun_s, ends_s, time.monotonic())
 
 
-def judge(
-    answers: list[Answer], site: Site, base: dict[str, Base], fault: Fault, times: Times
-) -> Outcome:
+def measure(
+    answers: Sequence[Answer], fault: Fault, times: Times, usual: Base
+) -> tuple[Row, list[Wrong]]:
+    """Of one site."""
     disables = fault.disables and fault.lasts_s > 0
     wrong = Judge(times, disables, fault.keeps).all(answers)
     errors = [w for w in wrong if w.answer.status == 0 or w.answer.status >= 500]
@@ -111,10 +116,9 @@ def judge(
         for answer in answers
         if times.begun_s + OPEN_AFTER_S < answer.sent_s and answer.received_s < times.ends_s
     ]
-    usual = base[site.interface]
     row = Row(
         fault.name,
-        site.interface,
+        answers[0].site,
         len(answers),
         len(wrong),
         len(errors),
@@ -123,7 +127,7 @@ def judge(
         max(answer.took_s for answer in answers),
         exact_after_s(answers, times),
     )
-    return Outcome(row, missed(row, wrong, usual))
+    return row, wrong
 
 
 def missed(row: Row, wrong: list[Wrong], usual: Base) -> list[str]:

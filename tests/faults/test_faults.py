@@ -22,7 +22,6 @@ def test_fault_of_the_network(far: Stage, fault: Fault, rows: list[Row]) -> None
 
 
 def _hold(stage: Stage, fault: Fault, rows: list[Row]) -> None:
-    outcomes = play(stage, fault)
-    rows += [outcome.row for outcome in outcomes]
-    missed = [text for outcome in outcomes for text in outcome.missed]
+    measured, missed = play(stage, fault)
+    rows += measured
     assert not missed, "\n".join(missed)
