@@ -2,13 +2,19 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO_ENV := IOTA_DEMO=1 SECRET_KEY=only-for-tools-that-import-the-settings IOTA_IDENTITY_KEY=another-only-for-tools-that-import-the-settings
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-faults soak lint bench clean
 
 demo: .venv/.runtime
 	@exec $(BIN)/python -m iota.demo
 
 test: .venv/.development
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(ARGS)
+
+test-faults: .venv/.development
+	$(BIN)/python -m pytest tests/faults -m faults -p no:randomly $(ARGS)
+
+soak: .venv/.development
+	$(BIN)/python -m tests.faults.soak
 
 lint: .venv/.development
 	$(BIN)/ruff check .

@@ -1,0 +1,145 @@
+"""One fault in the middle of a load: what was measured, and which targets were missed."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from .answers import EXACT_WITHIN_S, OPEN_AFTER_S, Judge, Times, Wrong, exact_after_s, percentile
+from .faults import Fault, Ground
+from .load import Answer, Load
+from .report import Row
+from .site import Site
+
+BEFORE_S = 1.0
+AFTER_S = EXACT_WITHIN_S + 1.0
+BASE_S = 5.0
+TIMEOUT_S = 0.050
+"""IOTA_REDIS_TIMEOUT_MS: what a request may pay."""
+ALLOWANCE_S = 0.150
+"""For a machine of two cores, on which servers, sites and load take turns and others may work
+too: without a fault a request of some thousands waits so long there."""
+OPEN_ALLOWANCE_S = 0.020
+"""The same, of a p99: the target is 1 ms."""
+
+
+@dataclass(slots=True)
+class Base:
+    p99_s: float
+    longest_s: float
+
+
+@dataclass(slots=True)
+class Stage:
+    """What scenarios are played on, one after the other."""
+
+    ground: Ground
+    sites: Sequence[Site]
+    base: dict[str, Base] = field(default_factory=dict)
+
+    def load(self) -> Load:
+        return Load([site.target for site in self.sites]).start()
+
+
+def measure_base(stage: Stage, name: str) -> list[Row]:
+    """Without a fault: the latency of the sites and of the load itself."""
+    load = stage.load()
+    time.sleep(0.5)  # The first requests of a process import and compile.
+    begun_s = time.monotonic()
+    time.sleep(BASE_S)
+    answers = load.stop()
+    rows = []
+    for site in stage.sites:
+        own = [answer for answer in answers if answer.site == site.interface]
+        wrong = Judge(Times(*[math.inf] * 4), disables=False, keeps=True).all(own)
+        assert not wrong, f"without a fault: {wrong[0]}"
+        took = [answer.took_s for answer in own if answer.sent_s > begun_s]
+        base = stage.base[site.interface] = Base(percentile(took, 0.99), max(took))
+        nan = math.nan
+        rows.append(Row(name, site.interface, len(own), 0, 0, 0.0, nan, base.longest_s, nan))
+    return rows
+
+
+def play(stage: Stage, fault: Fault) -> tuple[list[Row], list[str]]:
+    """A row for each site, and the targets that were missed."""
+    load = stage.load()
+    try:
+        time.sleep(BEFORE_S)
+        times = suffer(stage.ground, fault)
+        time.sleep(AFTER_S)
+    finally:
+        answers = load.stop()
+    return judge(stage, fault, times, answers)
+
+
+def judge(
+    stage: Stage, fault: Fault, times: Times, answers: Sequence[Answer]
+) -> tuple[list[Row], list[str]]:
+    rows, said = [], []
+    for site in stage.sites:
+        usual = stage.base[site.interface]
+        own = [answer for answer in answers if answer.site == site.interface]
+        row, wrong = measure(own, fault, times, usual)
+        rows.append(row)
+        said += missed(row, wrong, usual)
+    return rows, said
+
+
+def suffer(ground: Ground, fault: Fault) -> Times:
+    begins_s = time.monotonic()
+    fault.begin(ground)
+    begun_s = time.monotonic()
+    if not fault.lasts_s:
+        return Times(begins_s, begun_s, begun_s, begun_s)
+    time.sleep(fault.lasts_s)
+    ends_s = time.monotonic()
+    fault.end(ground)
+    return Times(begins_s, begun_s, ends_s, time.monotonic())
+
+
+def measure(
+    answers: Sequence[Answer], fault: Fault, times: Times, usual: Base
+) -> tuple[Row, list[Wrong]]:
+    """Of one site."""
+    disables = fault.disables and fault.lasts_s > 0
+    wrong = Judge(times, disables, fault.keeps).all(answers)
+    errors = [w for w in wrong if w.answer.status == 0 or w.answer.status >= 500]
+    meanwhile = [
+        answer.took_s
+        for answer in answers
+        if times.begins_s < answer.received_s and answer.sent_s < times.exact_from_s
+    ]
+    open_ = [
+        answer.took_s
+        for answer in answers
+        if times.begun_s + OPEN_AFTER_S < answer.sent_s and answer.received_s < times.ends_s
+    ]
+    row = Row(
+        fault.name,
+        answers[0].site,
+        len(answers),
+        len(wrong),
+        len(errors),
+        percentile(meanwhile, 0.99) - usual.p99_s,
+        percentile(open_, 0.99) - usual.p99_s if disables else math.nan,
+        max(answer.took_s for answer in answers),
+        exact_after_s(answers, times),
+    )
+    return row, wrong
+
+
+def missed(row: Row, wrong: list[Wrong], usual: Base) -> list[str]:
+    """The targets that were, in words."""
+    said = []
+    if wrong:
+        said += [f"{len(wrong)} wrong answers, such as {wrong[0]}", *map(str, wrong[1:5])]
+    most_s = usual.longest_s + TIMEOUT_S + ALLOWANCE_S
+    if row.longest_s > most_s:
+        said.append(f"a request took {row.longest_s:.3f} s, more than {most_s:.3f} s")
+    if row.added_p99_open_s > OPEN_ALLOWANCE_S:
+        said.append(f"with the breaker open p99 is {row.added_p99_open_s:.3f} s longer")
+    if row.exact_after_s > EXACT_WITHIN_S:
+        said.append(f"exact again after {row.exact_after_s:.2f} s, later than {EXACT_WITHIN_S} s")
+    return [f"{row.site}: {text}" for text in said]

@@ -1,0 +1,78 @@
+"""A primary is killed under load, and Sentinel makes its replica the primary."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests.servers import RedisProcess, sentinel
+
+from .faults import WAIT_S, Fault
+from .report import Row
+from .scenario import Stage, measure_base, play
+from .site import start_sites
+
+pytestmark = pytest.mark.faults
+
+
+class Primary:
+    """With a replica and a Sentinel: where a scenario's Ground would be."""
+
+    def __init__(self, flavour: str) -> None:
+        self.primary = RedisProcess(flavour).start()
+        follow = ["--replicaof", "127.0.0.1", str(self.primary.port)]
+        self.replica = RedisProcess(flavour, follow).start()
+        self.client = self.replica.client()
+        _wait(lambda: self.client.info("replication")["master_link_status"] == "up")
+        self.sentinel = sentinel(flavour, self.primary).start()
+        with self.sentinel.client() as asked:
+            _wait(lambda: asked.sentinel_master("main")["num-slaves"] == 1)
+
+    def fail(self) -> None:
+        self.primary.kill()
+
+    def wait_for_failover(self) -> None:
+        _wait(lambda: self.client.role()[0] == b"master")
+
+    def close(self) -> None:
+        self.client.close()
+        for server in (self.sentinel, self.replica, self.primary):
+            server.stop()
+
+
+def _wait(done) -> None:
+    deadline_s = time.monotonic() + WAIT_S
+    while not done():
+        assert time.monotonic() < deadline_s, "no failover, or nothing to fail over to"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def primary(flavour: str) -> Iterator[Primary]:
+    made = Primary(flavour)
+    yield made
+    made.close()
+
+
+def test_failover_by_sentinel(
+    primary: Primary, template: Path, tmp_path: Path, rows: list[Row]
+) -> None:
+    url = f"redis+sentinel://127.0.0.1:{primary.sentinel.port}/main/0"
+    sites = start_sites(tmp_path, template, url)
+    try:
+        stage = Stage(primary, sites)
+        measure_base(stage, "none")
+        # What the replica had not heard of is counted anew.
+        fault = Fault("failover", Primary.fail, Primary.wait_for_failover, 0.01, keeps=False)
+        started_s = time.monotonic()
+        measured, missed = play(stage, fault)
+    finally:
+        for site in sites:
+            site.stop()
+    rows += measured
+    assert not missed, "\n".join(missed)
