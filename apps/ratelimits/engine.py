@@ -69,7 +69,12 @@ class Engine:
         )
         self._index = EMPTY_INDEX
         self._follower = Follower(
-            self.store, ruleset.load, self._install, self._forget, self.limiter.failures
+            self.store,
+            ruleset.load,
+            self._install,
+            self._forget,
+            self.limiter.redis.leave_alone,
+            self.limiter.failures,
         )
         self._heartbeat = Heartbeat(
             self.processes, self.limiter, lambda: self.version, host_key=config.identity_key

@@ -48,7 +48,8 @@ class _NotYet(Exception):
 
 
 class Follower:
-    """``install`` puts a ruleset into force; ``reset`` hears who was reset in another process.
+    """``install`` puts a ruleset into force; ``reset`` hears who was reset in another process, and
+    ``lost`` that Redis is away while there are no limits yet.
 
     ``settled`` is set once limits are in force or it is known that there are none to be had.
     """
@@ -59,6 +60,7 @@ class Follower:
         load: Callable[[], Ruleset],
         install: Callable[[Ruleset], None],
         reset: Callable[[frozenset[str] | None], None],
+        lost: Callable[[], None],
         failures: Failures,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -66,6 +68,7 @@ class Follower:
         self._load = load
         self._install = install
         self._reset = reset
+        self._lost = lost
         self._failures = failures
         self._clock_s = clock_s
         self.version = -1
@@ -118,6 +121,7 @@ class Follower:
             self._failures.note(error)
             if self.version >= 0:
                 return True
+            self._lost()
             return self._read(patient, f"Redis is away ({error})") is not None
 
     def _look(self) -> int | None:

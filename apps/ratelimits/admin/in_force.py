@@ -62,16 +62,16 @@ def in_force(engine: Engine) -> InForce:
         alive = engine.processes.alive()
     except Unavailable as error:
         engine.limiter.failures.note(error)
-        return _alone(engine)
+        return _alone(engine.limiter.failures.outage)
     now_s = timezone.now().timestamp()
     return told(alive, RulesetVersion.current(), now_s)
 
 
-def _alone(engine: Engine) -> InForce:
+def _alone(outage: Outage | None) -> InForce:
     """What this process knows by itself."""
-    outage = engine.limiter.failures.outage
-    assert outage is not None
     others = "What other processes do cannot be asked."
+    if outage is None:
+        return InForce("failing", f"Redis does not answer. {others}")
     text = f"{_failing([outage])}: {_decided([outage])} in this process. {others}"
     return InForce("failing", text, _exact([outage]))
 

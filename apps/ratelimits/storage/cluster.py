@@ -56,7 +56,7 @@ class ClusterNode(Node):
         super().__init__(f"{address[0]}:{address[1]}", *args, **options)
 
     def failure(self, error: Exception) -> Exception:
-        if isinstance(error, (MovedError, AskError, TryAgainError)):
+        if isinstance(error, (AskError, TryAgainError)):
             return error
         return super().failure(error)
 
@@ -114,7 +114,7 @@ class Cluster:
         for _ in range(MOST_HOPS):
             try:
                 return hop.node.ask(*ask, within_s, ASKING if hop.asking else b"")
-            except (MovedError, AskError, TryAgainError) as error:
+            except (AskError, TryAgainError) as error:
                 hop = self._next(hop, error)
             except Unavailable:
                 self.read_soon()
@@ -133,7 +133,7 @@ class Cluster:
         for _ in range(MOST_HOPS):
             try:
                 return await hop.node.aask(*ask, within_s, ASKING if hop.asking else b"")
-            except (MovedError, AskError, TryAgainError) as error:
+            except (AskError, TryAgainError) as error:
                 hop = self._next(hop, error)
             except Unavailable:
                 self.read_soon()
@@ -171,7 +171,7 @@ class Cluster:
             return sent
         try:
             return node.receive(sent, ask.command, ask.script)
-        except (MovedError, AskError, TryAgainError) as error:
+        except (AskError, TryAgainError) as error:
             try:
                 return self._follow(self._next(_Hop(node), error), ask, sent.deadline_s)
             except Unavailable as lost:
@@ -214,11 +214,10 @@ class Cluster:
                     node = self._by_address[address] = self._make_node(address)
         return node
 
-    def _next(self, hop: _Hop, error: Exception) -> _Hop:
+    def _next(self, hop: _Hop, error: AskError | TryAgainError) -> _Hop:
         """Where to ask after such a reply of the last one."""
         if isinstance(error, TryAgainError):
             return hop._replace(wait_s=TRY_AGAIN_S)
-        assert isinstance(error, (MovedError, AskError))
         # An empty host is that of the node that said so.
         node = self._node((error.host or hop.node.address[0], error.port))
         if isinstance(error, MovedError):
@@ -276,6 +275,9 @@ class Cluster:
         return len(self._holders) == SLOTS and not any(
             node.breaker.is_open or node.breaker.failed_s > lately_s for node in holders
         )
+
+    def leave_alone(self) -> None:
+        """Of several nodes some may be well: each is found to be away by itself."""
 
     def close(self) -> None:
         self._closed = True

@@ -229,8 +229,7 @@ class Failures:
 
     def _say(self, now_s: float, kind: Kind, node: str) -> None:
         at = f" at {node}" if node else ""
-        if self._told:
-            assert self.outage is not None
+        if self._told and self.outage is not None:
             logger.warning(
                 "Redis%s has been failing for %.0f s (%s): %s requests decided by policy so far",
                 at,

@@ -212,6 +212,10 @@ class Node:
         self._last_pipeline = weakref.ref(loop), pipeline
         return pipeline
 
+    def leave_alone(self) -> None:
+        """It is known to be away: no request pays a timeout to find that out as well."""
+        self.breaker.trip()
+
     def close(self) -> None:
         """Close the sync connections, and probe no more."""
         self.breaker.stop()
