@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO_ENV := IOTA_DEMO=1 SECRET_KEY=only-for-tools-that-import-the-settings IOTA_IDENTITY_KEY=another-only-for-tools-that-import-the-settings
 
-.PHONY: demo test test-faults soak lint bench clean
+.PHONY: demo test test-faults test-cluster soak lint audit bench clean
 
 demo: .venv/.runtime
 	@exec $(BIN)/python -m iota.demo
@@ -17,11 +17,15 @@ soak: .venv/.development
 	$(BIN)/python -m tests.faults.soak
 
 lint: .venv/.development
+	$(BIN)/python -m tests.audit --offline
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(DEMO_ENV) $(BIN)/mypy
 	$(BIN)/lint-imports
 	$(DEMO_ENV) $(BIN)/python manage.py makemigrations --check --dry-run
+
+audit: .venv/.development
+	$(BIN)/python -m tests.audit $(ARGS)
 
 bench: .venv/.development
 	$(DEMO_ENV) $(BIN)/python manage.py benchmark targets $(ARGS)

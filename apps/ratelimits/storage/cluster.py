@@ -32,8 +32,8 @@ logger = logging.getLogger(__name__)
 Address = tuple[str, int]
 
 SLOTS = 16_384
-MOST_HOPS = 5
-TRY_AGAIN_S = 0.002
+MOST_HOPS = 16
+TRY_AGAIN_S = 0.005
 """While a slot moves, a command with some of its keys on either side is tried again so soon."""
 LATELY_S = 3.0
 READ_EVERY_S = 0.1

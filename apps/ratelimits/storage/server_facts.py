@@ -16,7 +16,8 @@ import redis
 from redis.cluster import RedisCluster
 
 from . import scripts
-from .connection import as_unavailable, make_client
+from .failures import as_unavailable
+from .topology import Client, Topology
 
 LOOK_TIMEOUT_MS = 1_000
 """Longer than a check waits: a server that is merely slow is to say so."""
@@ -25,8 +26,6 @@ PINGS = 3
 MOST_CONNECTIONS = 2
 # No bucket, nothing charged, no limit: check.lua reads its clock and replies.
 NO_CHECK = bytes(2 + 50)
-
-Client = redis.Redis | RedisCluster
 
 
 class Scripts(StrEnum):
@@ -78,7 +77,10 @@ def read_urls(url: str, operator_url: str = "") -> list[ServerFacts]:
     with contextlib.ExitStack() as open_clients:
 
         def client(url: str) -> Client:
-            made = make_client(url, timeout_ms=LOOK_TIMEOUT_MS, max_connections=MOST_CONNECTIONS)
+            topology = Topology.parse(
+                url, timeout_ms=LOOK_TIMEOUT_MS, max_connections=MOST_CONNECTIONS
+            )
+            made = topology.client()
             open_clients.callback(made.close)
             return made
 

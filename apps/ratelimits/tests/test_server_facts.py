@@ -11,9 +11,9 @@ import redis
 from redis.cluster import RedisCluster
 
 from apps.ratelimits.storage import scripts
-from apps.ratelimits.storage.connection import make_client
 from apps.ratelimits.storage.server_facts import Scripts, read_servers
 from apps.ratelimits.storage.server_findings import MINIMUM_VERSION
+from apps.ratelimits.storage.topology import Topology
 from tests import redis_files
 from tests.servers import RedisProcess, flavours, free_port, on_unix_socket
 from tests.test_redis_files import wait_for
@@ -34,7 +34,7 @@ def start(flavour, request):
 
 
 def client_of(url: str, timeout_ms: int = 2_000) -> redis.Redis:
-    return make_client(url, timeout_ms=timeout_ms, max_connections=5)
+    return Topology.parse(url, timeout_ms=timeout_ms, max_connections=5).client()
 
 
 def test_all_facts_of_a_server_of_the_shipped_file(flavour, start):
