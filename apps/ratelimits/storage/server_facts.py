@@ -159,7 +159,7 @@ def _round_trip_us(client: redis.Redis) -> int:
 def _ask(client: redis.Redis, refused: list[str], *words: str) -> Any:
     """The reply; None where this user may not ask, or the service has no such command."""
     try:
-        return client.execute_command(*words)  # type: ignore[no-untyped-call]
+        return client.execute_command(*words)
     except redis.exceptions.NoPermissionError as error:
         refused.append(f"{' '.join(words)}: {error}")
     except redis.ResponseError as error:
