@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
+import time
 from dataclasses import replace
 
 import pytest
 import redis
-from django.core.cache.backends.base import BaseCache
+from django.conf import settings
 from django_redis.cache import RedisCache
-from redis.cluster import RedisCluster
 
 from apps.ratelimits.policy.identity import DIGEST_CHARS
 from apps.ratelimits.policy.rules import Algorithm, FailurePolicy, Ruleset
+from apps.ratelimits.storage.cardinality import IdentityBudgets
+from apps.ratelimits.storage.failures import Kind
+from apps.ratelimits.storage.heartbeat import Heartbeat
 from apps.ratelimits.storage.limiter import Target
+from apps.ratelimits.storage.processes import Processes
 from apps.ratelimits.storage.ruleset_store import FIRST_LOOK, RulesetStore
+from apps.ratelimits.storage.server_facts import Scripts, read_servers
 from apps.ratelimits.tests.test_limiter import by_status, make_limiter, rule
 
 from . import redis_files
@@ -77,7 +81,7 @@ def test_the_site_can_check_and_give_back_by_every_algorithm(limiter, refused):
         assert limiter.reset([A, B], [target.rule for target in targets]) > 0
     leased = rule(Algorithm.FIXED_WINDOW, 1_000, number=90, lease=100)
     assert all(limiter.check([Target(leased, A)]).allowed for _ in range(300))
-    assert (limiter.breaker.failed_total, refused()) == (0, set())
+    assert (limiter.failures.total, refused()) == (0, set())
 
 
 def test_the_site_can_do_so_on_an_event_loop(limiter, refused):
@@ -90,7 +94,7 @@ def test_the_site_can_do_so_on_an_event_loop(limiter, refused):
         await limiter.aclose()
 
     asyncio.run(all_of_it())
-    assert (limiter.breaker.failed_total, refused()) == (0, set())
+    assert (limiter.failures.total, refused()) == (0, set())
 
 
 def test_the_site_can_publish_look_and_tell(limiter, refused):
@@ -106,7 +110,14 @@ def test_the_site_can_publish_look_and_tell(limiter, refused):
 
 
 def test_the_site_can_use_its_cache(server, refused):
-    cache: BaseCache = RedisCache(of(server), {"KEY_PREFIX": "iota-cache"})
+    use_cache(of(server))
+    assert refused() == set()
+
+
+def use_cache(url: str) -> None:
+    """All that Django's cache and django-redis' own can do without looking through the keys."""
+    own = settings.CACHES["default"]
+    cache = RedisCache([url], {"KEY_PREFIX": own["KEY_PREFIX"], "OPTIONS": own["OPTIONS"]})
     cache.set("a", {"b": 1})
     assert cache.add("a", 2) is False
     assert cache.get_many(["a", "none"]) == {"a": {"b": 1}}
@@ -120,47 +131,73 @@ def test_the_site_can_use_its_cache(server, refused):
     cache.expire("n", 10)
     assert cache.delete("n")
     cache.delete_many(["a", "m", "new"])
+    assert cache.get_many(["a", "m", "new"]) == {}
     cache.close()
-    assert refused() == set()
 
 
-def test_the_site_can_do_what_its_heartbeat_probe_and_estimates_need(server, refused):
-    with redis.Redis.from_url(of(server)) as site:
-        site.set("iota:probe", "1", px=1_000)
-        beat = "redis.call('HSET',KEYS[1],ARGV[1],'1') redis.call('HDEL',KEYS[1],'x')"
-        beat += " redis.call('EXPIRE',KEYS[1],60) return redis.call('HGETALL',KEYS[1])"
-        sha = hashlib.sha1(beat.encode(), usedforsecurity=False).hexdigest()
-        with pytest.raises(redis.exceptions.NoScriptError):
-            site.evalsha(sha, 1, "iota:processes", "me")
-        assert site.eval(beat, 1, "iota:processes", "me") == [b"me", b"1"]
-        assert site.evalsha(sha, 1, "iota:processes", "me") == [b"me", b"1"]
-        site.pfadd("iota:h:1", "a", "b")
-        site.pfmerge("iota:h:2", "iota:h:1")
-        assert site.pfcount("iota:h:1", "iota:h:2") == 2
-        assert site.expire("iota:h:2", 60)
-        assert site.ping()
-    with redis.Redis.from_url(of(server, database=3)) as site:
-        assert site.get("iota:probe") is None
-    assert refused() == set()
+def test_the_site_can_beat_probe_and_count_identities(limiter, refused):
+    beat_probe_and_count(limiter)
+    assert (limiter.failures.total, refused()) == (0, set())
+
+
+def beat_probe_and_count(limiter) -> None:
+    """What an engine does in the background."""
+    processes = Processes(limiter.client, limiter.keys)
+    heart = Heartbeat(processes, limiter, lambda: 1, host_key=b"h")
+    heart.beat()
+    assert len(processes.alive()) == 1
+    heart.leave()
+    assert processes.alive() == []
+    for node in limiter.redis.nodes:
+        assert node.breaker.probe_once()
+    few = rule(number=70, identities=2)
+    budgets = IdentityBudgets(limiter.client, limiter.keys, limiter.digests.of, 0)
+    budgets.install([few])
+    for name in "abcd":
+        budgets.admit([few], [0], [limiter.digests.of(("name", name))])
+    now_s = time.time()
+    budgets.flush(now_s)
+    assert budgets.count(few, now_s).came >= 3
+    _, (counted,) = budgets.admit([few], [0], [limiter.digests.of(("name", "z"))])
+    assert counted == limiter.digests.of(("overflow", "70"))
 
 
 def test_the_site_can_do_so_on_a_cluster(server, request):
     options = ["--cluster-port", str(free_port())]
     node = redis_files.with_users(server.flavour, *options, conf=redis_files.CLUSTER)
     started(node, request)
+    url = of(node).replace("redis://", "redis+cluster://")
     with node.client() as admin:
         admin.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16_383)
         wait_for(lambda: admin.cluster("INFO")["cluster_state"] == "ok")
-        site = RedisCluster.from_url(of(node))
-        site.set("iota:b:{x}", "1", px=60_000)
-        assert site.get("iota:b:{x}") == b"1"
-        assert site.eval("return redis.call('GET', KEYS[1])", 1, "iota:b:{x}") == b"1"
-        assert site.cluster_slots()
-        site.close()
+        admin.acl_log_reset()
+        made = make_limiter(url, redis_timeout_ms=5_000)
+        request.addfinalizer(made.close)
+        targets = [Target(rule(number=1), A), Target(rule(number=2, quota=9), B)]
+        assert [made.check(targets).allowed for _ in range(4)] == [True] * 3 + [False]
+        assert made.reset([A, B]) == 2
+        beat_probe_and_count(made)
+        use_cache(url)
         with redis.Redis.from_url(of(node)) as one:
             for words in ("CLUSTER SHARDS", "CLUSTER NODES", "ASKING", "READONLY", "READWRITE"):
                 one.execute_command(*words.split())
+        assert made.failures.total == 0
         assert {entry["object"] for entry in admin.acl_log()} - MISSED == set()
+
+
+def test_a_right_that_a_script_lacks_is_decided_by_policy_and_no_error_of_the_site(server):
+    with server.client() as admin:
+        admin.execute_command("ACL", "SETUSER", "poor", "on", ">secret-of-poor", "~iota:*")
+        admin.execute_command("ACL", "SETUSER", "poor", "+hello", "+eval", "+evalsha", "+get")
+        limiter = make_limiter(of(server, "poor"), redis_timeout_ms=5_000)
+        try:
+            denied = limiter.check(limits(Algorithm.FIXED_WINDOW, 1))
+            assert (denied.allowed, denied.unavailable) == (False, True)
+            assert limiter.failures.by_kind == {Kind.AUTH: 1}
+            assert read_servers(limiter.client)[0].scripts is Scripts.REFUSED
+        finally:
+            limiter.close()
+            admin.execute_command("ACL", "DELUSER", "poor")
 
 
 FORBIDDEN = [

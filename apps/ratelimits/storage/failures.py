@@ -116,6 +116,9 @@ _PHRASES = (
     ("can't write against a read only", Kind.READONLY),
     ("Operation against a key holding the wrong kind", Kind.WRONG_KEY),
     ("Script killed", Kind.BUSY),
+    # An ACL that lacks a command or key of a script's: Valkey's words, and Redis 7.0's.
+    ("ACL failure in script", Kind.AUTH),
+    ("The user executing the script can't", Kind.AUTH),
     # While its slot moves, and its keys are on either side.
     ("attempted to access a non local key", Kind.CLUSTERDOWN),
 )

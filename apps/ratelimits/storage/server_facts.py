@@ -16,7 +16,7 @@ import redis
 from redis.cluster import RedisCluster
 
 from . import scripts
-from .failures import as_unavailable
+from .failures import Kind, kind_of
 from .topology import Client, Topology
 
 LOOK_TIMEOUT_MS = 1_000
@@ -147,13 +147,19 @@ def _nodes(client: Client) -> dict[str, redis.Redis]:
 
 def _round_trip_us(client: redis.Redis) -> int:
     """The best of a few: what a check has to wait for at least."""
-    client.ping()  # connects
+    _ping(client)  # connects
     best_us = LOOK_TIMEOUT_MS * 1_000
     for _ in range(PINGS):
         before_ns = time.perf_counter_ns()
-        client.ping()
+        _ping(client)
         best_us = min(best_us, (time.perf_counter_ns() - before_ns) // 1_000)
     return best_us
+
+
+def _ping(client: redis.Redis) -> None:
+    """Who may not ask gets an answer too."""
+    with contextlib.suppress(redis.exceptions.NoPermissionError):
+        client.ping()
 
 
 def _ask(client: redis.Redis, refused: list[str], *words: str) -> Any:
@@ -220,8 +226,7 @@ def _with_scripts(facts: ServerFacts, client: redis.Redis) -> ServerFacts:
     except redis.exceptions.NoScriptError:
         return replace(facts, scripts=Scripts.NOT_LOADED)
     except (redis.RedisError, OSError) as error:
-        forbidden = isinstance(error, redis.exceptions.NoPermissionError)
-        for_now = as_unavailable(error) is not None and not forbidden
-        state = Scripts.UNKNOWN if for_now else Scripts.REFUSED
+        refused = kind_of(error) in (Kind.AUTH, None)
+        state = Scripts.REFUSED if refused else Scripts.UNKNOWN
         return replace(facts, scripts=state, scripts_error=str(error))
     return replace(facts, scripts=Scripts.READY)

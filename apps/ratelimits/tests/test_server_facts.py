@@ -11,12 +11,13 @@ import redis
 from redis.cluster import RedisCluster
 
 from apps.ratelimits.storage import scripts
-from apps.ratelimits.storage.server_facts import Scripts, read_servers
+from apps.ratelimits.storage.server_facts import Scripts, read_servers, read_urls
 from apps.ratelimits.storage.server_findings import MINIMUM_VERSION
 from apps.ratelimits.storage.topology import Topology
 from tests import redis_files
 from tests.servers import RedisProcess, flavours, free_port, on_unix_socket
 from tests.test_redis_files import wait_for
+from tests.topologies import serving
 
 
 @pytest.fixture(params=flavours())
@@ -166,6 +167,24 @@ def test_every_node_of_a_cluster_is_read(flavour, start):
     assert errors[f"127.0.0.1:{nodes[1].port}"] is True
     assert errors[f"127.0.0.1:{nodes[0].port}"] is False
     client.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "servers", "named"),
+    [
+        ("plain", 1, r"127.0.0.1:\d+"),
+        ("sentinel", 1, "main, by Sentinel"),
+        ("cluster", 6, r"127.0.0.1:\d+"),
+    ],
+)
+def test_every_kind_of_url_leads_to_its_servers(kind, servers, named):
+    with serving(kind, "valkey") as url:
+        facts = read_urls(url)
+        assert len(facts) == servers
+        assert all(re.fullmatch(named, one.address) and not one.error for one in facts)
+        assert {one.scripts for one in facts} <= {Scripts.NOT_LOADED, Scripts.READY}
+    (gone,) = read_urls(url)
+    assert gone.error
 
 
 def test_the_oldest_version_is_what_the_servers_own_documentation_says_of_our_commands(each_redis):
