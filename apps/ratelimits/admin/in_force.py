@@ -135,7 +135,8 @@ def _decided(outages: Iterable[Outage]) -> str:
     number = sum(outage.decided for outage in outages)
     if not number:
         return "no request has been decided without it yet"
-    return f"{number:,} request{pluralize(number)} decided by each limit's own policy"
+    were = pluralize(number, "was,were")
+    return f"{number:,} request{pluralize(number)} {were} decided by each limit's own policy"
 
 
 def _processes(number: int) -> str:

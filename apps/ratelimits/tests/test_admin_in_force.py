@@ -47,7 +47,7 @@ def test_redis_failing_is_told_with_what_it_costs():
     assert said.level == "failing"
     assert said.text == (
         "Redis has been failing since 08:00:00 (no answer in time, out of memory): 1,204 requests "
-        "decided by each limit's own policy; 2 of 3 processes affected."
+        "were decided by each limit's own policy; 2 of 3 processes affected."
     )
     assert said.exact == "2027-01-15 08:00:00+00:00"
 
@@ -57,8 +57,8 @@ def test_what_happened_is_told_for_an_hour():
     said = told(alive, NEWEST, NOW_S + 100)
     assert said.level == "past"
     assert said.text == (
-        "Redis failed from 08:00:00 to 08:01:03 (no answer in time): 1,204 requests decided by "
-        "each limit's own policy. In force in 2 processes, as edited at 14 Nov 2023, 22:13:20."
+        "Redis failed from 08:00:00 to 08:01:03 (no answer in time): 1,204 requests were decided "
+        "by each limit's own policy. In force in 2 processes, as edited at 14 Nov 2023, 22:13:20."
     )
     assert told(alive, NEWEST, NOW_S + 63 + REMEMBERED_S).level == "fine"
 
