@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from dataclasses import replace
 
 import pytest
@@ -14,7 +13,9 @@ from redis.cluster import RedisCluster
 
 from apps.ratelimits.policy.identity import DIGEST_CHARS
 from apps.ratelimits.policy.rules import Algorithm, FailurePolicy, Ruleset
+from apps.ratelimits.storage.keys import Keys
 from apps.ratelimits.storage.limiter import Target
+from apps.ratelimits.storage.processes import Processes, ProcessStatus
 from apps.ratelimits.storage.ruleset_store import FIRST_LOOK, RulesetStore
 from apps.ratelimits.tests.test_limiter import by_status, make_limiter, rule
 
@@ -77,7 +78,7 @@ def test_the_site_can_check_and_give_back_by_every_algorithm(limiter, refused):
         assert limiter.reset([A, B], [target.rule for target in targets]) > 0
     leased = rule(Algorithm.FIXED_WINDOW, 1_000, number=90, lease=100)
     assert all(limiter.check([Target(leased, A)]).allowed for _ in range(300))
-    assert (limiter.breaker.failed_total, refused()) == (0, set())
+    assert (limiter.failures.total, refused()) == (0, set())
 
 
 def test_the_site_can_do_so_on_an_event_loop(limiter, refused):
@@ -90,7 +91,7 @@ def test_the_site_can_do_so_on_an_event_loop(limiter, refused):
         await limiter.aclose()
 
     asyncio.run(all_of_it())
-    assert (limiter.breaker.failed_total, refused()) == (0, set())
+    assert (limiter.failures.total, refused()) == (0, set())
 
 
 def test_the_site_can_publish_look_and_tell(limiter, refused):
@@ -127,13 +128,11 @@ def test_the_site_can_use_its_cache(server, refused):
 def test_the_site_can_do_what_its_heartbeat_probe_and_estimates_need(server, refused):
     with redis.Redis.from_url(of(server)) as site:
         site.set("iota:probe", "1", px=1_000)
-        beat = "redis.call('HSET',KEYS[1],ARGV[1],'1') redis.call('HDEL',KEYS[1],'x')"
-        beat += " redis.call('EXPIRE',KEYS[1],60) return redis.call('HGETALL',KEYS[1])"
-        sha = hashlib.sha1(beat.encode(), usedforsecurity=False).hexdigest()
-        with pytest.raises(redis.exceptions.NoScriptError):
-            site.evalsha(sha, 1, "iota:processes", "me")
-        assert site.eval(beat, 1, "iota:processes", "me") == [b"me", b"1"]
-        assert site.evalsha(sha, 1, "iota:processes", "me") == [b"me", b"1"]
+        processes = Processes(site, Keys("iota:"))
+        status = ProcessStatus("me", 7, "ab12", 1_000, 5)
+        assert processes.beat(status) == processes.beat(status) == 1
+        assert [one.process for one in processes.alive()] == ["me"]
+        processes.leave("me")
         site.pfadd("iota:h:1", "a", "b")
         site.pfmerge("iota:h:2", "iota:h:1")
         assert site.pfcount("iota:h:1", "iota:h:2") == 2
