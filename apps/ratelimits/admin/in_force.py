@@ -20,6 +20,8 @@ from ..storage.processes import LOST_MS, ProcessStatus
 
 REMEMBERED_S = 3_600.0
 """An outage that is over is told for so long."""
+SHORT_S = 5.0
+"""A failure that has cost no request anything is told once it lasts so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +74,14 @@ def _alone(outage: Outage | None) -> InForce:
     others = "What other processes do cannot be asked."
     if outage is None:
         return InForce("failing", f"Redis does not answer. {others}")
-    text = f"{_failing([outage])}: {_decided([outage])} in this process. {others}"
+    text = f"{_failing([outage])}. In this process {_decided([outage])}. {others}"
     return InForce("failing", text, _exact([outage]))
 
 
 def told(alive: Sequence[ProcessStatus], newest: int, now_s: float) -> InForce:
     """What the processes say of themselves, in a sentence; ``newest`` is the database's version."""
     rows = tuple(_row(status, newest) for status in alive)
-    failing = [status.outage for status in alive if status.outage and status.failing]
+    failing = [status.outage for status in alive if status.outage and _matters(status, now_s)]
     if failing:
         where = f"{len(failing)} of {_processes(len(alive))} affected"
         text = f"{_failing(failing)}: {_decided(failing)}; {where}."
@@ -105,6 +107,13 @@ def _now(alive: Sequence[ProcessStatus], newest: int) -> str:
     return f"In force in {_processes(len(alive))}{edited}."
 
 
+def _matters(status: ProcessStatus, now_s: float) -> bool:
+    outage = status.outage
+    if outage is None or not status.failing:
+        return False
+    return outage.decided > 0 or now_s - outage.since_s >= SHORT_S
+
+
 def _told_still(status: ProcessStatus, now_s: float) -> bool:
     """Nobody needs to hear of a call that failed and cost no request anything."""
     outage = status.outage
@@ -124,7 +133,10 @@ def _kinds(outages: Iterable[Outage]) -> str:
 
 def _decided(outages: Iterable[Outage]) -> str:
     number = sum(outage.decided for outage in outages)
-    return f"{number:,} request{pluralize(number)} decided by each limit's own policy"
+    if not number:
+        return "no request has been decided without it yet"
+    were = pluralize(number, "was,were")
+    return f"{number:,} request{pluralize(number)} {were} decided by each limit's own policy"
 
 
 def _processes(number: int) -> str:
@@ -147,8 +159,8 @@ def _row(status: ProcessStatus, newest: int) -> Row:
     limits = "newest"
     if status.version < newest:
         limits = "none" if status.version < 0 else "older"
-    failures = [f"{number:,} {_words(kind)}" for kind, number in status.failures.items()]
-    decided = [f"{number:,} {policy}" for policy, number in status.decided.items()]
+    failures = [f"{_words(kind)}: {number:,}" for kind, number in status.failures.items()]
+    decided = [f"{policy}: {number:,}" for policy, number in status.decided.items()]
     return Row(
         name=f"{status.pid} on {status.host}",
         started=datetime.fromtimestamp(status.started_s, UTC),

@@ -27,7 +27,8 @@ QUIET_S = 2.0
 """An outage is over once Redis answers and nothing has failed for so long: a server that fails
 every other call is one outage, not hundreds."""
 REMARK_S = 60.0
-"""At most one line in the log that often, and one at the end of what it was about."""
+"""At most one line in the log that often, and one at the end of what it was about. A failure that
+is over at once and cost no request anything is counted, and not remarked on."""
 
 
 class Kind(StrEnum):
@@ -187,9 +188,12 @@ class Failures:
         self.by_policy: Counter[FailurePolicy] = Counter()
         self.outage: Outage | None = None
         """The one that goes on, or the last."""
+        self._node = ""
         self._began_s = self._last_s = 0.0
         self._said_s = float("-inf")
         self._told = False
+        # Outages that ended before a line about them was due.
+        self._untold: list[Outage] = []
 
     @property
     def total(self) -> int:
@@ -204,10 +208,8 @@ class Failures:
         kind = kind_of(error) or Kind.OTHER
         with self._lock:
             self.by_kind[kind] += 1
-            self._goes_on(kind)
-            now_s = self._last_s
-            if now_s - self._said_s >= REMARK_S:
-                self._say(now_s, kind, node)
+            self._node = node or self._node
+            self._remark(self._goes_on(kind))
         return kind
 
     def decided(self, policy: FailurePolicy) -> None:
@@ -216,6 +218,7 @@ class Failures:
             self.by_policy[policy] += 1
             outage = self._goes_on(self.outage.kind if self.outage else Kind.OTHER)
             self.outage = replace(outage, decided=outage.decided + 1)
+            self._remark(self.outage)
 
     def _goes_on(self, kind: Kind) -> Outage:
         """An outage that goes on from now at least, named after its latest failure."""
@@ -230,37 +233,56 @@ class Failures:
         self.outage = outage
         return outage
 
-    def _say(self, now_s: float, kind: Kind, node: str) -> None:
-        at = f" at {node}" if node else ""
-        if self._told and self.outage is not None:
+    def _remark(self, outage: Outage) -> None:
+        now_s = self._last_s
+        if now_s - self._said_s < REMARK_S or not self._matters(outage):
+            return
+        at = f" at {self._node}" if self._node else ""
+        if self._told:
             logger.warning(
                 "Redis%s has been failing for %.0f s (%s): %s requests decided by policy so far",
                 at,
                 now_s - self._began_s,
-                kind.words,
-                f"{self.outage.decided:,}",
+                outage.kind.words,
+                f"{outage.decided:,}",
             )
         else:
-            logger.warning("Redis%s fails (%s): each limit's policy decides", at, kind.words)
+            logger.warning("Redis%s fails (%s): each limit's policy decides", at, outage.kind.words)
         self._said_s = now_s
         self._told = True
 
+    def _matters(self, outage: Outage) -> bool:
+        return outage.decided > 0 or self._last_s - self._began_s >= QUIET_S
+
     def answered(self) -> None:
         """Redis has just served a call that writes. Ends an outage that has been quiet."""
-        if not self.failing:
+        if not self.failing and not self._untold:
             return
         with self._lock:
             now_s = self._clock_s()
-            if self.outage is None or now_s - self._last_s < QUIET_S:
-                return
-            self.outage = replace(self.outage, until_s=self._wall_s())
-            if self._told:
+            if self.outage and self.failing and now_s - self._last_s >= QUIET_S:
+                self.outage = replace(self.outage, until_s=self._wall_s())
+                self._tell_end(self.outage, now_s)
+            if self._untold and now_s - self._said_s >= REMARK_S:
                 logger.warning(
-                    "Redis serves the limits again after %.0f s: %s requests were decided by "
-                    "policy meanwhile",
-                    now_s - self._began_s,
-                    f"{self.outage.decided:,}",
+                    "Redis failed %s more times, and serves again: %s requests were decided by "
+                    "policy",
+                    f"{len(self._untold):,}",
+                    f"{sum(outage.decided for outage in self._untold):,}",
                 )
+                self._untold.clear()
+                self._said_s = now_s
+
+    def _tell_end(self, outage: Outage, now_s: float) -> None:
+        if self._told:
+            logger.warning(
+                "Redis serves the limits again after %.0f s: %s requests were decided by policy "
+                "meanwhile",
+                now_s - self._began_s,
+                f"{outage.decided:,}",
+            )
+        elif self._matters(outage):
+            self._untold.append(outage)
 
 
 _living: weakref.WeakSet[Failures] = weakref.WeakSet()

@@ -87,10 +87,11 @@ class Processes:
 
     def alive(self) -> list[ProcessStatus]:
         """Those heard of within ``LOST_MS``, the oldest first."""
-        (seconds, part), rows = self._ask("time"), self._ask("hgetall", self._key)
-        now_us = seconds * 1_000_000 + part
+        source = scripts.load("living").source
+        (seconds, part), *rows = self._ask("eval", source, 1, self._key)
+        now_us = int(seconds) * 1_000_000 + int(part)
         found = []
-        for process, row in rows.items():
+        for process, row in zip(rows[::2], rows[1::2], strict=True):
             seen, _, text = row.decode(errors="replace").partition(" ")
             if not seen.isdecimal() or not text:
                 continue  # When they were last swept.

@@ -19,6 +19,7 @@ PARTS = {
     "refund": ("records", "buckets", "refund"),
     "publish": ("publish",),
     "heartbeat": ("heartbeat",),
+    "living": ("living",),
     "identities": ("identities",),
 }
 """The files of ``lua/`` that make up a script, in their order."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from django.utils import timezone
 
-from apps.ratelimits.admin.in_force import REMEMBERED_S, told
+from apps.ratelimits.admin.in_force import REMEMBERED_S, SHORT_S, told
 from apps.ratelimits.models import RateLimit
 from apps.ratelimits.storage.failures import Kind, Outage
 from apps.ratelimits.storage.processes import ProcessStatus
@@ -47,7 +47,7 @@ def test_redis_failing_is_told_with_what_it_costs():
     assert said.level == "failing"
     assert said.text == (
         "Redis has been failing since 08:00:00 (no answer in time, out of memory): 1,204 requests "
-        "decided by each limit's own policy; 2 of 3 processes affected."
+        "were decided by each limit's own policy; 2 of 3 processes affected."
     )
     assert said.exact == "2027-01-15 08:00:00+00:00"
 
@@ -57,14 +57,17 @@ def test_what_happened_is_told_for_an_hour():
     said = told(alive, NEWEST, NOW_S + 100)
     assert said.level == "past"
     assert said.text == (
-        "Redis failed from 08:00:00 to 08:01:03 (no answer in time): 1,204 requests decided by "
-        "each limit's own policy. In force in 2 processes, as edited at 14 Nov 2023, 22:13:20."
+        "Redis failed from 08:00:00 to 08:01:03 (no answer in time): 1,204 requests were decided "
+        "by each limit's own policy. In force in 2 processes, as edited at 14 Nov 2023, 22:13:20."
     )
     assert told(alive, NEWEST, NOW_S + 63 + REMEMBERED_S).level == "fine"
 
 
 def test_a_failure_that_cost_no_request_anything_is_not_told():
     assert told([failing(ONE, 0, until_s=NOW_S)], NEWEST, NOW_S).level == "fine"
+    assert told([failing(ONE, 0)], NEWEST, NOW_S + SHORT_S - 1).level == "fine"
+    said = told([failing(ONE, 0)], NEWEST, NOW_S + SHORT_S)
+    assert "no request has been decided without it yet; 1 of 1 process affected" in said.text
 
 
 def test_an_edit_that_is_not_everywhere_is_told():
@@ -82,8 +85,8 @@ def test_each_process_is_told_apart():
     status = replace(ONE, failures={"timeout": 1_500, "new": 1}, decided={"local": 7}, version=-1)
     (row,) = told([status], NEWEST, NOW_S).rows
     assert row.name == "7 on ab12"
-    assert row.failures == "1,500 no answer in time, 1 new"
-    assert (row.decided, row.limits) == ("7 local", "none")
+    assert row.failures == "no answer in time: 1,500, new: 1"
+    assert (row.decided, row.limits) == ("local: 7", "none")
 
 
 def test_the_page_says_how_many_processes_enforce(engine, admin_client):
@@ -98,6 +101,8 @@ def test_the_page_says_how_many_processes_enforce(engine, admin_client):
 
 
 def test_the_page_works_and_says_so_while_redis_is_away(engine, admin_client, redis_server):
+    RateLimit.objects.create(name="one", quota=3_000)
+    engine.refresh()
     admin_client.get(PAGE)
     redis_server.pause()
     try:
@@ -108,4 +113,4 @@ def test_the_page_works_and_says_so_while_redis_is_away(engine, admin_client, re
     assert response.status_code == 200
     page = response.content.decode()
     assert "Redis has been failing since" in page
-    assert "decided by each limit&#x27;s own policy in this process" in page
+    assert "decided by each limit&#x27;s own policy. What other processes do" in page

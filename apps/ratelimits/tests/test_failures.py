@@ -284,7 +284,7 @@ def test_a_long_outage_is_remarked_once_a_minute(failures, clock, caplog):
         clock.now_s += 0.05
     lines = said(caplog)
     assert len(lines) == 5
-    assert "has been failing for 60 s (no answer in time)" in lines[1]
+    assert "has been failing for 62 s (no answer in time)" in lines[1]
 
 
 def test_a_server_that_fails_now_and_then_is_one_outage(failures, clock, caplog):
@@ -296,16 +296,32 @@ def test_a_server_that_fails_now_and_then_is_one_outage(failures, clock, caplog)
     assert len(said(caplog)) == 2  # Over 60 s.
 
 
-def test_many_short_outages_do_not_fill_the_log(failures, clock, caplog):
-    ends = 0
+def test_many_short_outages_do_not_fill_the_log_and_none_is_lost(failures, clock, caplog):
     for _ in range(100):
-        failures.note(TIMEOUT, "10.0.0.1:6379")
+        failures.note(TIMEOUT)
+        failures.decided(FailurePolicy.ALLOW)
         clock.now_s += QUIET_S
         failures.answered()
-        ends += not failures.failing
-    assert ends == 100
-    minutes = 100 * QUIET_S / REMARK_S
-    assert len(said(caplog)) <= 2 * (minutes + 1)
+        assert not failures.failing
+    clock.now_s += REMARK_S
+    failures.answered()
+    lines = said(caplog)
+    assert len(lines) <= 2 * (100 * QUIET_S / REMARK_S + 2)
+    told = sum("serves the limits again" in line for line in lines)
+    more = [int(line.split()[2]) for line in lines if "more times" in line]
+    assert told + sum(more) == 100
+
+
+def test_a_failure_that_cost_nothing_is_counted_and_not_remarked_on(failures, clock, caplog):
+    failures.note(TIMEOUT)
+    clock.now_s += QUIET_S
+    failures.answered()
+    assert said(caplog) == []
+    assert failures.total == 1
+    # Nor does it keep the next one from being told.
+    failures.note(TIMEOUT)
+    failures.decided(FailurePolicy.ALLOW)
+    assert len(said(caplog)) == 1
 
 
 def test_requests_decided_while_redis_is_left_alone_keep_the_outage_open(failures, clock):

@@ -129,7 +129,7 @@ def test_limits_in_force_outlast_redis_without_a_word_to_the_database(
     assert in_force(engine) == ["one"]
     del caplog.records[:]
     server.kill()
-    time.sleep(1)
+    eventually(lambda: lines(caplog, "Redis"))
     assert in_force(engine) == ["one"]
     assert engine.loads == []
     assert len(lines(caplog, "Redis")) == len(caplog.records) == 1
