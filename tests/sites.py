@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import requests
 
-from .servers import free_port
+from .servers import RedisProcess, free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 START_S = 30.0
@@ -59,6 +61,7 @@ class SiteProcess:
                 time.sleep(0.05)
                 continue
             return self
+        self.stop()
         raise AssertionError(f"the site does not answer:\n{self.said()}")
 
     def said(self) -> str:
@@ -83,6 +86,22 @@ def environment(folder: Path, redis_url: str, **changes: str) -> dict[str, str]:
         "REDIS_URL": redis_url,
         **changes,
     }
+
+
+@contextmanager
+def running(
+    folder: Path, variables: Mapping[str, str] | None = None, **options: Any
+) -> Iterator[tuple[SiteProcess, RedisProcess]]:
+    """A site with a Redis and a migrated database of its own, stopped at the end. ``variables``
+    and ``options`` as for SiteProcess."""
+    redis = RedisProcess().start()
+    site = SiteProcess(folder, environment(folder, redis.url, **(variables or {})), **options)
+    try:
+        manage(site.environment, "migrate", "--verbosity", "0")
+        yield site, redis
+    finally:
+        site.stop()
+        redis.stop()
 
 
 def manage(environment: Mapping[str, str], *arguments: str, code: int = 0) -> str:

@@ -5,32 +5,26 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 import requests
 
-from tests.servers import RedisProcess
-from tests.sites import SiteProcess, environment, manage
+from tests.sites import SiteProcess, manage, running
 
 QUOTA = 20
 # Hashing a password takes half a second on purpose: not what is tested here.
-SETTINGS = "tests.quick_passwords"
+SETTINGS = "tests.site_settings"
 
 
 @pytest.fixture(scope="module", params=["wsgi", "asginl"])
 def site(request, tmp_path_factory) -> Iterator[SiteProcess]:
-    folder: Path = tmp_path_factory.mktemp("site")
-    redis = RedisProcess().start()
-    variables = environment(folder, redis.url, IOTA_TRUSTED_PROXIES="127.0.0.0/8")
-    variables |= {"DJANGO_SETTINGS_MODULE": SETTINGS, "DJANGO_SUPERUSER_PASSWORD": "right"}
-    manage(variables, "migrate", "--verbosity", "0")
-    manage(variables, "loaddata", "demo_limits", "--verbosity", "0")
-    manage(variables, "createsuperuser", "--noinput", "--username", "ada", "--email", "")
-    made = SiteProcess(folder, variables, interface=request.param, settings=SETTINGS).start()
-    yield made
-    made.stop()
-    redis.stop()
+    variables = {"IOTA_TRUSTED_PROXIES": "127.0.0.0/8", "DJANGO_SUPERUSER_PASSWORD": "right"}
+    options = {"interface": request.param, "settings": SETTINGS}
+    with running(tmp_path_factory.mktemp("site"), variables, **options) as (made, _):
+        manage(made.environment, "loaddata", "demo_limits", "--verbosity", "0")
+        superuser = ("createsuperuser", "--noinput", "--username", "ada", "--email", "")
+        manage(made.environment, *superuser)
+        yield made.start()
 
 
 class Client:

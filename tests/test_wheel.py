@@ -21,6 +21,7 @@ from django.urls import path
 
 urlpatterns = [path("x", lambda request: HttpResponse("ok"))]
 settings.configure(
+    STATIC_URL="static/",
     SECRET_KEY="x" * 50,
     ALLOWED_HOSTS=["testserver"],
     ROOT_URLCONF=__name__,
@@ -77,6 +78,17 @@ page = Client().get("/x", headers={"accept": "text/html"})
 call_command("ratelimit", "disable", "--all")
 get_engine().refresh()
 statuses.append(Client().get("/x").status_code)
+# The stock admin asks as the theme does.
+from django.contrib import admin
+from django.contrib.auth.models import User
+
+urlpatterns.append(path("admin/", admin.site.urls))
+staff = Client()
+staff.force_login(User.objects.create_superuser("ada"))
+chosen = {"action": "enforce", "_selected_action": [RateLimit.objects.get().pk]}
+asked = staff.post("/admin/ratelimits/ratelimit/", chosen)
+assert b"Nothing has been changed yet" in asked.content, asked.content
+assert b"takes 2 requests in a row" in asked.content
 print(statuses, b"Try again" in page.content, "apps" in sys.modules, "unfold" in sys.modules)
 get_engine().stop()
 """

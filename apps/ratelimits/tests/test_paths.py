@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from contextlib import suppress
 
 import pytest
@@ -60,6 +61,49 @@ def test_patterns_that_cannot_be_used(kind, value, said):
 
 def test_a_pattern_made_to_explode_does_not():
     assert not matches("regex", "(a*)*b", "/" + "a" * 50_000)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "path"),
+    [
+        ("regex", "(a|aa)+$", "a" * 65_536 + "!"),
+        ("regex", "/(a+)+$", "a" * 65_536 + "!"),
+        ("regex", "/([a-zA-Z]+)*$", "a" * 65_536 + "!"),
+        ("regex", "/(x+x+)+y", "x" * 65_536),
+        ("regex", "/(.*)(.*)(.*)(.*)(.*)[^/]y", "a" * 65_536),
+        ("regex", "/.*.*=.*", "x=x" * 20_000),
+        ("regex", "/(a?){200}a{200}", "a" * 65_536),
+        ("regex", "/.*[ab].{60}c", "ab" * 32_768),
+        # The dearest that was found: its states do not fit the memory that a pattern may take.
+        ("regex", "/.*x.{200}y.{200}z", "xyz" * 21_845),
+        ("glob", "/" + "*a" * 240, "a" * 65_536),
+        ("glob", "/" + "**a" * 160 + "b", "a" * 65_536),
+        ("glob", "/" + "**/" * 160 + "b", "a/" * 32_768),
+        ("glob", "/" + "?" * 400 + "b", "a" * 65_536),
+    ],
+)
+def test_the_patterns_that_explode_elsewhere_take_bounded_time(kind, value, path):
+    """64 kB of path, more than a server takes; one try in a second, where others take years."""
+    began = time.process_time()
+    matches(kind, value, "/" + path)
+    assert time.process_time() - began < 2
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["(((a{30}){30}){30}){30}", "(?:a{1,100}){1,100}", r"/.*(\pL{1,60}\pN{1,60})+x", "(x{500}){9}"],
+)
+def test_a_pattern_that_takes_much_memory_is_refused(value):
+    with pytest.raises(PolicyError, match="RE2 does not accept"):
+        compile_path(PathPattern(PathKind.REGEX, value))
+
+
+@pytest.mark.parametrize("kind", ["glob", "regex", "prefix"])
+def test_the_longest_pattern_is_compiled_in_bounded_time(kind):
+    began = time.process_time()
+    with suppress(PolicyError):
+        compile_path(PathPattern(PathKind(kind), ("/" + "a?*.(b|c)" * 100)[:500]))
+    assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize(
