@@ -144,6 +144,11 @@ def test_the_form_shows_the_fields_that_apply(demo, password):
         expect(page.get_by_text("Name the statuses that count")).to_be_visible()
         page.select_option("select[name=counts]", "every")
         assert shown() == {"statuses"}
+        # Everyone together is one count: there is nothing to bound.
+        budget = page.locator("[name=identities]")
+        assert budget.is_visible()
+        page.check("input[name=counted_by][value=everyone]")
+        assert not budget.is_visible()
         page.context.browser.close()
 
 

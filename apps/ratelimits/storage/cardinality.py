@@ -36,18 +36,18 @@ MOST_ADMITTED = 20_000
 """Of a limit's identities so many are remembered; then anew: to send one twice is harmless."""
 MOST_WAITING = 20_000
 """So many of a limit wait to be sent; others are not counted: they come again or matter little."""
-CHUNK = 200
+CHUNK = 100
 """Of one call, since a call stops Redis for others: about half a millisecond."""
 CHUNK_ARRIVED = 1_000
 """Those without a count of their own are only counted, which is quicker."""
 READ_BYTES = 1 << 20
-Asked = tuple[PackedLimits, tuple[str, ...]]
-"""A set of limits and the digests of those it counts."""
-
 MOST_FLUSH_S = 0.3
 """Who flushes has an edit of the limits to look for as well: the rest waits for the next time."""
 MOST_CARRIED = 2
 """Times the budget: who had a count in the last period keeps it while no more have one now."""
+
+Asked = tuple[PackedLimits, tuple[str, ...]]
+"""A set of limits and the digests of those it counts."""
 
 logger = logging.getLogger(__name__)
 

@@ -6,6 +6,7 @@ import logging
 from dataclasses import replace
 
 import pytest
+from redis.crc import key_slot
 
 from apps.ratelimits.policy.identity import digest
 from apps.ratelimits.policy.rules import Algorithm, CountedBy, Rate, Rule
@@ -351,6 +352,14 @@ def test_a_server_that_has_lost_the_script_is_given_it(client):
     process.apart(who("visitor"))
     process.flush(NOW_S)
     assert process.count(process.rule, NOW_S).came == 1
+
+
+def test_all_that_a_call_names_lies_in_one_slot_of_a_cluster():
+    keys, limit = Keys("t:"), rule(50)
+    named = [keys.identities_came(limit, 1), keys.identities_own(limit, 1)]
+    named += [keys.identities_known(limit, 1), keys.identities_over(limit)]
+    assert len(set(named)) == 4
+    assert len({key_slot(key.encode()) for key in named}) == 1
 
 
 def test_a_budget_out_of_bounds_is_refused():
