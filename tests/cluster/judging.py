@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .load import Answer, Person
 
+IN_A_ROW = 50
+"""So many answers of the lost slots that Redis gave: they are exact again."""
 LAG_ALLOWANCE_S = 0.02
 """On a busy machine a write waits so long for its turn."""
 
@@ -38,7 +41,8 @@ class Row:
     by_policy_elsewhere: int
     over_admitted: int
     bound: int
-    exact_after_s: float
+    exact_after_s: float | None
+    """After the replica took over."""
     said: tuple[str, ...]
 
 
@@ -74,7 +78,6 @@ def judge(
             said.append(f"{number} over the quota, {bound[person]} were unreplicated: {person}")
     by_policy = [answer for answer in under_load if any(answer.by_policy)]
     elsewhere = [answer for answer in by_policy if not _touches(answer, happened.lost_slots)]
-    last_s = max((a.received_s for a in by_policy), default=happened.again_s)
     return Row(
         scenario,
         len(answers),
@@ -85,7 +88,7 @@ def judge(
         len(elsewhere),
         over.total(),
         bound.total(),
-        max(0.0, last_s - happened.again_s),
+        _exact_after_s(happened, under_load) if happened.lost_slots else None,
         tuple(said),
     )
 
@@ -103,6 +106,20 @@ def _unreplicated(happened: Happened, answers: Sequence[Answer]) -> Counter[Pers
             if person.slot in happened.lost_slots:
                 found[person] += answer.charged[at]
     return found
+
+
+def _exact_after_s(happened: Happened, answers: Sequence[Answer]) -> float:
+    in_a_row, since_s = 0, math.inf
+    for answer in sorted(answers, key=lambda answer: answer.sent_s):
+        if answer.sent_s < happened.at_s or not _touches(answer, happened.lost_slots):
+            continue
+        if any(answer.by_policy):
+            in_a_row, since_s = 0, math.inf
+            continue
+        in_a_row, since_s = in_a_row + 1, min(since_s, answer.received_s)
+        if in_a_row >= IN_A_ROW:
+            return max(0.0, since_s - happened.again_s)
+    return math.inf
 
 
 def _touches(answer: Answer, slots: frozenset[int]) -> bool:

@@ -29,7 +29,7 @@ def cells(row: Row) -> tuple[str, ...]:
         str(row.errors),
         "" if row.failover_s is None else f"{row.failover_s:.2f}",
         *(str(number) for number in counts),
-        f"{row.exact_after_s:.2f}" if row.by_policy else "",
+        "" if row.exact_after_s is None else f"{row.exact_after_s:.2f}",
     )
 
 
