@@ -107,7 +107,11 @@ def ask(limiter: RateLimiter, whom: People) -> Answer:
     received_s = time.monotonic()
     said = {verdict.rule.id: verdict for verdict in decision.verdicts}
     counted = [v if (v := said.get(p.rule.id)) and not v.degraded else None for p in whom]
-    by_policy = tuple(verdict is None for verdict in counted)
+    # What memory denies at once names only who is denied.
+    silent = decision.allowed or decision.unavailable
+    by_policy = tuple(
+        v is None and (silent or p.rule.id in said) for v, p in zip(counted, whom, strict=True)
+    )
     asked_for = any(p.rule.on_failure is FailurePolicy.DENY for p in whom)
     error = "denied as unavailable" if decision.unavailable and not asked_for else ""
     for person, verdict in zip(whom, counted, strict=True):

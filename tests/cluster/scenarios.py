@@ -23,7 +23,8 @@ AFTER_S = 3.0
 ELECTED_WITHIN_S = 15.0
 LAG_SAMPLES = 50
 BEHIND_S = 0.2
-SLOTS_MOVED = 60
+SLOTS_MOVED = 30
+USUAL_MS, PATIENT_MS = 50, 1_000
 
 
 @dataclass(slots=True)
@@ -36,8 +37,12 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
+    """``harmless``: every request is decided by Redis. What proves that has time for a busy
+    machine; the others have what a site has."""
+
     name: str
     play: Callable[[Stage], Happened]
+    harmless: bool = False
 
     def __str__(self) -> str:
         return self.name
@@ -48,7 +53,7 @@ def run(scenario: Scenario, flavour: str) -> Row:
     key = secrets.token_hex(32)
     try:
         stage = Stage(cluster, everybody(cluster))
-        limiter = _limiter(cluster.url, key)
+        limiter = _limiter(cluster.url, key, PATIENT_MS if scenario.harmless else USUAL_MS)
         load = Load(limiter, stage.people).start()
         try:
             time.sleep(BEFORE_S)
@@ -60,7 +65,7 @@ def run(scenario: Scenario, flavour: str) -> Row:
             limiter.close()
         cluster.wait_until_healthy()
         # Another process: it remembers no denial.
-        other = _limiter(cluster.url, key)
+        other = _limiter(cluster.url, key, PATIENT_MS)
         used_up = use_up(other, stage.people)
         other.close()
         return judge(scenario.name, happened, under_load, used_up)
@@ -68,10 +73,11 @@ def run(scenario: Scenario, flavour: str) -> Row:
         cluster.stop()
 
 
-def _limiter(url: str, key: str) -> RateLimiter:
-    """With the settings of a site that sets nothing."""
+def _limiter(url: str, key: str, timeout_ms: int) -> RateLimiter:
+    """As a site's that sets nothing else."""
     environment = {"IOTA_DEMO": "1", "SECRET_KEY": secrets.token_hex(32), "IOTA_IDENTITY_KEY": key}
     environment |= {"REDIS_URL": url, "CELERY_BROKER_URL": "redis://nowhere"}
+    environment["IOTA_REDIS_TIMEOUT_MS"] = str(timeout_ms)
     return RateLimiter(create_settings(environment).rate_limit_config)
 
 
@@ -151,14 +157,14 @@ def slots_move(stage: Stage) -> Happened:
 
 
 SCENARIOS = (
-    Scenario("nothing happens", nothing),
+    Scenario("nothing happens", nothing, harmless=True),
     Scenario("a primary is killed", a_primary_is_killed),
     Scenario("the same, replica 200 ms behind", a_primary_is_killed_with_its_replica_behind),
     Scenario("a primary is frozen", a_primary_is_frozen),
     Scenario("the killed primary comes back", the_killed_primary_comes_back),
-    Scenario("a replica is killed", a_replica_is_killed),
-    Scenario("a replica takes over as planned", a_replica_takes_over_as_planned),
-    Scenario(f"{SLOTS_MOVED} slots move, and back", slots_move),
+    Scenario("a replica is killed", a_replica_is_killed, harmless=True),
+    Scenario("a replica takes over as planned", a_replica_takes_over_as_planned, harmless=True),
+    Scenario(f"{SLOTS_MOVED} slots move, and back", slots_move, harmless=True),
 )
 
 

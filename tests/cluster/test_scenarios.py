@@ -20,4 +20,5 @@ def test_scenario(scenario: Scenario, flavour: str, rows: list[Row]) -> None:
     row = run(scenario, flavour)
     rows.append(row)
     assert row.said == (), "\n".join(row.said[:10])
+    assert not scenario.harmless or row.by_policy == 0
     assert row.exact_after_s is None or row.exact_after_s < EXACT_WITHIN_S
