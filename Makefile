@@ -13,6 +13,9 @@ test: .venv/.development
 test-faults: .venv/.development
 	$(BIN)/python -m pytest tests/faults -m faults -p no:randomly $(ARGS)
 
+test-cluster: .venv/.development
+	$(BIN)/python -m pytest tests/cluster -m cluster -p no:randomly $(ARGS)
+
 soak: .venv/.development
 	$(BIN)/python -m tests.faults.soak
 

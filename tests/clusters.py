@@ -120,11 +120,14 @@ class ClusterProcesses:
         known = view[primary.port]["node_id"]
         return next(n for n in self.living() if view[n.port]["master_id"] == known)
 
+    def slots_of(self, node: RedisProcess) -> list[tuple[int, int]]:
+        """The first and last of each range."""
+        return _ranges(_view(self.living()[0])[node.port])
+
     def owner_of(self, slot: int) -> RedisProcess:
         for node in self.primaries():
-            for part in _view(self.living()[0])[node.port]["slots"]:
-                if int(part[0]) <= slot <= int(part[-1]):
-                    return node
+            if any(first <= slot <= last for first, last in self.slots_of(node)):
+                return node
         raise LookupError(f"nobody has slot {slot}")
 
     def kill(self, node: RedisProcess) -> None:
@@ -154,7 +157,7 @@ class ClusterProcesses:
         for port, known in views[0].items():
             if known["slots"] and port in self._killed:
                 return False
-            taken += sum(int(part[-1]) - int(part[0]) + 1 for part in known["slots"])
+            taken += sum(last - first + 1 for first, last in _ranges(known))
         if taken != SLOTS:
             return False
         for node in living:
@@ -242,6 +245,10 @@ def _view(node: RedisProcess) -> dict[int, dict[str, Any]]:
     """Port -> what the node says of the node there."""
     said: dict[str, dict[str, Any]] = _ask(node, "CLUSTER NODES")
     return {int(address.rpartition(":")[2]): known for address, known in said.items()}
+
+
+def _ranges(known: dict[str, Any]) -> list[tuple[int, int]]:
+    return [(int(part[0]), int(part[-1])) for part in known["slots"]]
 
 
 def _ask(node: RedisProcess, *command: Any) -> Any:
