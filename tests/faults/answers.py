@@ -87,7 +87,7 @@ class Judge:
                     self._say(wrong.why, wrong.answer)
             elif kind == "across":
                 self._across(of_one)
-            else:
+            elif kind in EXACT_KINDS:
                 self._exact(of_one)
         return [Wrong(why, answer) for answer, why in self._wrong.items()]
 
@@ -108,7 +108,7 @@ class Judge:
         denies = answer.kind in DENYING_KINDS
         if answer.status == 0:
             self._say("no answer", answer)
-        elif answer.status not in (200, 429, 503):
+        elif answer.status not in (200, 429, 503, 404 if answer.kind == "missing" else 200):
             self._say("not a status of the limiter's", answer)
         elif answer.status == 503 and (not denies or self._undisturbed(answer)):
             self._say(UNASKED_503, answer)
@@ -167,7 +167,7 @@ def _quota(answer: Answer) -> int:
 
 def _due(answer: Answer) -> bool:
     """Whether some count of this address can have reached its end."""
-    if answer.kind == "bucket":
+    if answer.kind not in (*EXACT_KINDS, "across"):
         return True
     least = SHARE if answer.kind == "local" else _quota(answer)
     return answer.number > least
