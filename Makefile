@@ -1,5 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
+MINUTES ?= 10
 DEMO_ENV := IOTA_DEMO=1 SECRET_KEY=only-for-tools-that-import-the-settings IOTA_IDENTITY_KEY=another-only-for-tools-that-import-the-settings
 
 .PHONY: demo test test-faults test-cluster soak lint audit bench clean
@@ -17,7 +18,7 @@ test-cluster: .venv/.development
 	$(BIN)/python -m pytest tests/cluster -m cluster -p no:randomly $(ARGS)
 
 soak: .venv/.development
-	$(BIN)/python -m tests.faults.soak
+	$(BIN)/python -m tests.faults.soak $(MINUTES)
 
 lint: .venv/.development
 	$(BIN)/python -m tests.audit --offline

@@ -24,6 +24,13 @@ GRACE_S = 0.3
 OPEN_AFTER_S = 0.6
 """After a fault has begun, the breakers are open."""
 
+HICCUP_S = 0.045
+"""An answer that took so long may be a failure policy's without a fault of ours: on a machine
+that is busy otherwise, a process may be held up for longer than a check waits."""
+
+INEXACT = "not exact"
+UNASKED_503 = "503 that no policy asked for"
+
 EXACT_KINDS = ("local", "allow", "deny")
 DENYING_KINDS = ("deny", "across")
 
@@ -49,7 +56,15 @@ class Wrong:
 
     def __str__(self) -> str:
         a = self.answer
-        return f"{self.why}: {a.kind} number {a.number}, status {a.status}, r={a.remaining}, {1_000 * a.took_s:.0f} ms {a.error}"
+        said = f"status {a.status}, r={a.remaining}, {1_000 * a.took_s:.0f} ms {a.error}"
+        return f"{self.why}: {a.kind} number {a.number}, {said}"
+
+    @property
+    def inexact(self) -> bool:
+        """Whether a machine that held a process up for a timeout would explain it."""
+        return self.why == INEXACT or (
+            self.why == UNASKED_503 and self.answer.kind in DENYING_KINDS
+        )
 
 
 @dataclass(slots=True)
@@ -72,7 +87,7 @@ class Judge:
                     self._say(wrong.why, wrong.answer)
             elif kind == "across":
                 self._across(of_one)
-            else:
+            elif kind in EXACT_KINDS:
                 self._exact(of_one)
         return [Wrong(why, answer) for answer, why in self._wrong.items()]
 
@@ -80,6 +95,8 @@ class Judge:
         self._wrong.setdefault(answer, why)
 
     def _undisturbed(self, answer: Answer) -> bool:
+        if answer.took_s >= HICCUP_S:
+            return False
         return answer.received_s < self.times.begins_s or answer.sent_s > self.times.exact_from_s
 
     def _in_fault(self, answer: Answer) -> bool:
@@ -91,10 +108,10 @@ class Judge:
         denies = answer.kind in DENYING_KINDS
         if answer.status == 0:
             self._say("no answer", answer)
-        elif answer.status not in (200, 429, 503):
+        elif answer.status not in (200, 429, 503, 404 if answer.kind == "missing" else 200):
             self._say("not a status of the limiter's", answer)
         elif answer.status == 503 and (not denies or self._undisturbed(answer)):
-            self._say("503 that no policy asked for", answer)
+            self._say(UNASKED_503, answer)
         elif not answer.explained:
             self._say("denied without Retry-After or problem type", answer)
         elif answer.status == 429 and not _due(answer):
@@ -111,7 +128,7 @@ class Judge:
         if self._undisturbed_all(of_one):
             for answer in of_one:
                 if not is_exact(answer):
-                    self._say("not exact", answer)
+                    self._say(INEXACT, answer)
         elif all(self._in_fault(answer) for answer in of_one) and of_one[0].kind == "local":
             for process in {answer.process for answer in of_one}:
                 own = [answer for answer in of_one if answer.process == process]
@@ -120,6 +137,8 @@ class Judge:
                         self._say(f"not the process's share of {SHARE}", answer)
 
     def _undisturbed_all(self, of_one: Sequence[Answer]) -> bool:
+        if any(answer.took_s >= HICCUP_S for answer in of_one):
+            return False
         first_s, last_s = of_one[0].sent_s, of_one[-1].received_s
         return last_s < self.times.begins_s or first_s > self.times.exact_from_s
 
@@ -131,7 +150,7 @@ class Judge:
             self._say(f"over the quota of {most} across the fault", answer)
         for answer in itertools.takewhile(self._undisturbed, of_one):
             if not is_exact(answer):
-                self._say("not exact", answer)
+                self._say(INEXACT, answer)
 
 
 def sequences(answers: Iterable[Answer]) -> dict[tuple[str, str, str], list[Answer]]:
@@ -148,7 +167,7 @@ def _quota(answer: Answer) -> int:
 
 def _due(answer: Answer) -> bool:
     """Whether some count of this address can have reached its end."""
-    if answer.kind == "bucket":
+    if answer.kind not in (*EXACT_KINDS, "across"):
         return True
     least = SHARE if answer.kind == "local" else _quota(answer)
     return answer.number > least

@@ -27,8 +27,8 @@ class Ground:
         self.server = RedisProcess(flavour, options)
         self.configure("")
         self.server.start()
-        self.other = RedisProcess(flavour).start()
-        """Empty."""
+        # Empty, and at once ready for a replica.
+        self.other = RedisProcess(flavour, ["--repl-diskless-sync-delay", "0"]).start()
         self.network = Network(self.server.port)
         self.operator = self.connect()
         self._idle: list[socket.socket] = []

@@ -41,6 +41,7 @@ class Kind:
     """Of one client."""
     asks: int
     """So often one address asks; 0: always the same address."""
+    path: str = "/api/test"
 
 
 KINDS = (
@@ -143,7 +144,9 @@ def _answer(
         return Answer(name, kind.name, who, number, process, sent_s, took_s, 0, -1, False, error)
     status, fields, body = said
     found = re.search(r";r=(\d+)", fields.get("ratelimit", ""))
-    explained = status == 200 or ("retry-after" in fields and PROBLEMS.get(status, b"?") in body)
+    explained = status in (200, 404) or (
+        "retry-after" in fields and PROBLEMS.get(status, b"?") in body
+    )
     return Answer(
         name,
         kind.name,
@@ -186,13 +189,13 @@ class _Connection(asyncio.Protocol):
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_exception(self._lost)
 
-    async def ask(self, host: str, address: str) -> Said:
+    async def ask(self, host: str, path: str, address: str) -> Said:
         """Raises OSError."""
         if self._lost is not None or self.transport is None:
             raise ConnectionError("not connected")
         self._waiting = asyncio.get_running_loop().create_future()
         self.transport.write(
-            f"GET /api/test HTTP/1.1\r\nHost: {host}\r\nX-Forwarded-For: {address}\r\n\r\n".encode()
+            f"GET {path} HTTP/1.1\r\nHost: {host}\r\nX-Forwarded-For: {address}\r\n\r\n".encode()
         )
         async with asyncio.timeout(TIMEOUT_S):
             return await self._waiting
@@ -229,7 +232,7 @@ async def _connections(target: Target, each: int) -> list[list[_Connection]]:
     deadline_s = time.monotonic() + START_TIMEOUT_S
     while min(map(len, found)) < each and time.monotonic() < deadline_s:
         made = await _connect(target.port)
-        await made.ask("localhost", "127.0.0.1")
+        await made.ask("localhost", "/api/test", "127.0.0.1")
         place = _owner(made, target)
         if place is not None and len(found[place]) < each:
             found[place].append(made)
@@ -267,7 +270,7 @@ async def _client(
         sent_s = time.monotonic()
         said: Said | Exception
         try:
-            said = await connections[process].ask(kind.host, who)
+            said = await connections[process].ask(kind.host, kind.path, who)
         except (OSError, TimeoutError) as error:
             said = error
         answers.append(_answer(target.name, kind, who, number, process, sent_s, said))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 HEADINGS = (
     "fault",
     "site",
+    "plays",
     "requests",
     "wrong answers",
     "5xx",
@@ -21,11 +22,13 @@ HEADINGS = (
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """``errors``: 5xx that no policy asked for, and requests without an answer. Times in s; NaN
-    where there is nothing to measure."""
+    """``errors``: 5xx that no policy asked for, and requests without an answer. ``plays``: so often
+    was it played until no target was missed. Times in s; NaN where there is nothing to measure;
+    without a fault ``added_p99_s`` is p99 itself."""
 
     fault: str
     site: str
+    plays: int
     requests: int
     wrong: int
     errors: int
@@ -35,7 +38,7 @@ class Row:
     exact_after_s: float
 
     def cells(self) -> tuple[str, ...]:
-        counts = (str(n) for n in (self.requests, self.wrong, self.errors))
+        counts = (str(n) for n in (self.plays, self.requests, self.wrong, self.errors))
         times = (
             _shown(1_000 * seconds, 1)
             for seconds in (self.added_p99_s, self.added_p99_open_s, self.longest_s)

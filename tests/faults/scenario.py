@@ -21,6 +21,8 @@ TIMEOUT_S = 0.050
 ALLOWANCE_S = 0.150
 """For a machine of two cores, on which servers, sites and load take turns and others may work
 too: without a fault a request of some thousands waits so long there."""
+MOST_PLAYS = 3
+NEVER = Times(*[math.inf] * 4)
 OPEN_ALLOWANCE_S = 0.020
 """The same, of a p99: the target is 1 ms."""
 
@@ -43,27 +45,64 @@ class Stage:
         return Load([site.target for site in self.sites]).start()
 
 
+@dataclass(slots=True)
+class Outcome:
+    """``rows``: one for each site; ``missed``: the targets that were, in words. ``certain``: a
+    machine that was busy otherwise would not explain them."""
+
+    rows: list[Row] = field(default_factory=list)
+    missed: list[str] = field(default_factory=list)
+    certain: bool = False
+
+
 def measure_base(stage: Stage, name: str) -> list[Row]:
     """Without a fault: the latency of the sites and of the load itself."""
+    for plays in range(1, MOST_PLAYS + 1):
+        answers, begun_s = _without_fault(stage)
+        rows, wrong = [], []
+        for site in stage.sites:
+            own = [answer for answer in answers if answer.site == site.interface]
+            wrong += Judge(NEVER, disables=False, keeps=True).all(own)
+            took = [answer.took_s for answer in own if answer.sent_s > begun_s]
+            base = stage.base[site.interface] = Base(percentile(took, 0.99), max(took))
+            nan = math.nan
+            rows.append(
+                Row(
+                    name,
+                    site.interface,
+                    plays,
+                    len(own),
+                    0,
+                    0,
+                    base.p99_s,
+                    nan,
+                    base.longest_s,
+                    nan,
+                )
+            )
+        if not wrong:
+            return rows
+    raise AssertionError(f"without a fault {len(wrong)} answers are wrong, such as {wrong[0]}")
+
+
+def _without_fault(stage: Stage) -> tuple[list[Answer], float]:
     load = stage.load()
     time.sleep(0.5)  # The first requests of a process import and compile.
     begun_s = time.monotonic()
     time.sleep(BASE_S)
-    answers = load.stop()
-    rows = []
-    for site in stage.sites:
-        own = [answer for answer in answers if answer.site == site.interface]
-        wrong = Judge(Times(*[math.inf] * 4), disables=False, keeps=True).all(own)
-        assert not wrong, f"without a fault: {wrong[0]}"
-        took = [answer.took_s for answer in own if answer.sent_s > begun_s]
-        base = stage.base[site.interface] = Base(percentile(took, 0.99), max(took))
-        nan = math.nan
-        rows.append(Row(name, site.interface, len(own), 0, 0, 0.0, nan, base.longest_s, nan))
-    return rows
+    return load.stop(), begun_s
 
 
-def play(stage: Stage, fault: Fault) -> tuple[list[Row], list[str]]:
-    """A row for each site, and the targets that were missed."""
+def play(stage: Stage, fault: Fault) -> Outcome:
+    """Again where a target was missed that a busy machine may miss; the row says how often."""
+    for plays in range(1, MOST_PLAYS + 1):
+        outcome = play_once(stage, fault, plays)
+        if not outcome.missed or outcome.certain:
+            break
+    return outcome
+
+
+def play_once(stage: Stage, fault: Fault, plays: int = 1) -> Outcome:
     load = stage.load()
     try:
         time.sleep(BEFORE_S)
@@ -71,20 +110,21 @@ def play(stage: Stage, fault: Fault) -> tuple[list[Row], list[str]]:
         time.sleep(AFTER_S)
     finally:
         answers = load.stop()
-    return judge(stage, fault, times, answers)
+    return judge(stage, fault, times, answers, plays)
 
 
 def judge(
-    stage: Stage, fault: Fault, times: Times, answers: Sequence[Answer]
-) -> tuple[list[Row], list[str]]:
-    rows, said = [], []
+    stage: Stage, fault: Fault, times: Times, answers: Sequence[Answer], plays: int = 1
+) -> Outcome:
+    outcome = Outcome()
     for site in stage.sites:
         usual = stage.base[site.interface]
         own = [answer for answer in answers if answer.site == site.interface]
-        row, wrong = measure(own, fault, times, usual)
-        rows.append(row)
-        said += missed(row, wrong, usual)
-    return rows, said
+        row, wrong = measure(own, fault, times, usual, plays)
+        outcome.rows.append(row)
+        outcome.missed += missed(row, wrong, usual)
+        outcome.certain |= not all(one.inexact for one in wrong)
+    return outcome
 
 
 def suffer(ground: Ground, fault: Fault) -> Times:
@@ -100,7 +140,7 @@ def suffer(ground: Ground, fault: Fault) -> Times:
 
 
 def measure(
-    answers: Sequence[Answer], fault: Fault, times: Times, usual: Base
+    answers: Sequence[Answer], fault: Fault, times: Times, usual: Base, plays: int = 1
 ) -> tuple[Row, list[Wrong]]:
     """Of one site."""
     disables = fault.disables and fault.lasts_s > 0
@@ -119,6 +159,7 @@ def measure(
     row = Row(
         fault.name,
         answers[0].site,
+        plays,
         len(answers),
         len(wrong),
         len(errors),

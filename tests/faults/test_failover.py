@@ -12,7 +12,7 @@ from tests.servers import RedisProcess, sentinel
 
 from .faults import WAIT_S, Fault
 from .report import Row
-from .scenario import Stage, measure_base, play
+from .scenario import Stage, measure_base, play_once
 from .site import start_sites
 
 pytestmark = pytest.mark.faults
@@ -67,10 +67,9 @@ def test_failover_by_sentinel(
         measure_base(stage, "none")
         # What the replica had not heard of is counted anew.
         fault = Fault("failover", Primary.fail, Primary.wait_for_failover, 0.01, keeps=False)
-        started_s = time.monotonic()
-        measured, missed = play(stage, fault)
+        outcome = play_once(stage, fault)
     finally:
         for site in sites:
             site.stop()
-    rows += measured
-    assert not missed, "\n".join(missed)
+    rows += outcome.rows
+    assert not outcome.missed, "\n".join(outcome.missed)

@@ -22,6 +22,6 @@ def test_fault_of_the_network(far: Stage, fault: Fault, rows: list[Row]) -> None
 
 
 def _hold(stage: Stage, fault: Fault, rows: list[Row]) -> None:
-    measured, missed = play(stage, fault)
-    rows += measured
-    assert not missed, "\n".join(missed)
+    outcome = play(stage, fault)
+    rows += outcome.rows
+    assert not outcome.missed, "\n".join(outcome.missed)

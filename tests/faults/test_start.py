@@ -50,9 +50,9 @@ def test_redis_away_at_the_start(
         _stop(sites)
     fault = Fault("away at the site's start", _nothing, keeps=False)
     times = Times(begins_s, begins_s, ends_s, ended_s)
-    measured, short = judge(replace(near, sites=sites), fault, times, answers)
-    rows += measured
-    assert not short, "\n".join(short)
+    outcome = judge(replace(near, sites=sites), fault, times, answers)
+    rows += outcome.rows
+    assert not outcome.missed, "\n".join(outcome.missed)
 
 
 @pytest.mark.parametrize(("policy", "status"), [("allow", 200), ("deny", 503)])
