@@ -87,30 +87,31 @@ def nothing(stage: Stage) -> Happened:
 
 
 def a_primary_is_killed(stage: Stage) -> Happened:
-    return _lose(stage, stage.cluster.kill, stage.lag_s)
+    return _lose(stage, stage.cluster.kill)
 
 
 def a_primary_is_killed_with_its_replica_behind(stage: Stage) -> Happened:
     """The replica gets nothing any more, and then the primary is gone."""
 
     def lose(primary: RedisProcess) -> None:
+        began_s = time.monotonic()
+        replica.pause()
+        # What is on its way to the replica would still arrive: there must be no connection.
+        with primary.client() as client:
+            client.client_kill_filter(_type="replica")
         time.sleep(BEHIND_S)
         stage.cluster.kill(primary)
         replica.resume()
+        stage.lag_s += time.monotonic() - began_s
 
-    primary = stage.cluster.primaries()[0]
-    replica = stage.cluster.replica_of(primary)
-    replica.pause()
-    # What is on its way to the replica would still arrive: there must be no connection.
-    with primary.client() as client:
-        client.client_kill_filter(_type="replica")
-    return _lose(stage, lose, stage.lag_s + BEHIND_S)
+    replica = stage.cluster.replica_of(stage.cluster.primaries()[0])
+    return _lose(stage, lose)
 
 
 def a_primary_is_frozen(stage: Stage) -> Happened:
     """It comes back when another has taken its place, and does what it was asked meanwhile."""
     frozen = stage.cluster.primaries()[0]
-    happened = _lose(stage, RedisProcess.pause, stage.lag_s)
+    happened = _lose(stage, RedisProcess.pause)
     frozen.resume()
     return happened
 
@@ -118,7 +119,7 @@ def a_primary_is_frozen(stage: Stage) -> Happened:
 def the_killed_primary_comes_back(stage: Stage) -> Happened:
     """As a replica, while the load goes on."""
     killed = stage.cluster.primaries()[0]
-    happened = _lose(stage, stage.cluster.kill, stage.lag_s)
+    happened = _lose(stage, stage.cluster.kill)
     time.sleep(1)
     stage.cluster.restart(killed)
     stage.cluster.wait_until_healthy()
@@ -168,7 +169,7 @@ SCENARIOS = (
 )
 
 
-def _lose(stage: Stage, lose: Callable[[RedisProcess], None], lag_s: float) -> Happened:
+def _lose(stage: Stage, lose: Callable[[RedisProcess], None]) -> Happened:
     """Until the replica says that it is the primary now."""
     primary = stage.cluster.primaries()[0]
     replica = stage.cluster.replica_of(primary)
@@ -176,7 +177,7 @@ def _lose(stage: Stage, lose: Callable[[RedisProcess], None], lag_s: float) -> H
     lose(primary)
     at_s = time.monotonic()
     _until_primary(replica)
-    return Happened(at_s, time.monotonic(), slots, lag_s)
+    return Happened(at_s, time.monotonic(), slots, stage.lag_s)
 
 
 def _over(at_s: float) -> Happened:

@@ -43,10 +43,12 @@ class Times:
     begun_s: float
     ends_s: float
     ended_s: float
+    within_s: float = EXACT_WITHIN_S
+    """After the end, until every answer is to be exact."""
 
     @property
     def exact_from_s(self) -> float:
-        return self.ended_s + EXACT_WITHIN_S
+        return self.ended_s + self.within_s
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,7 +122,7 @@ def judge(
         own = [answer for answer in answers if answer.site == site.interface]
         row, wrong = measure(own, fault, times, usual, plays)
         outcome.rows.append(row)
-        outcome.missed += missed(row, wrong, usual)
+        outcome.missed += missed(row, wrong, usual, times)
         outcome.certain |= not all(one.inexact for one in wrong)
     return outcome
 
@@ -171,7 +171,7 @@ def measure(
     return row, wrong
 
 
-def missed(row: Row, wrong: list[Wrong], usual: Base) -> list[str]:
+def missed(row: Row, wrong: list[Wrong], usual: Base, times: Times) -> list[str]:
     """The targets that were, in words."""
     said = []
     if wrong:
@@ -181,6 +181,6 @@ def missed(row: Row, wrong: list[Wrong], usual: Base) -> list[str]:
         said.append(f"a request took {row.longest_s:.3f} s, more than {most_s:.3f} s")
     if row.added_p99_open_s > OPEN_ALLOWANCE_S:
         said.append(f"with the breaker open p99 is {row.added_p99_open_s:.3f} s longer")
-    if row.exact_after_s > EXACT_WITHIN_S:
-        said.append(f"exact again after {row.exact_after_s:.2f} s, later than {EXACT_WITHIN_S} s")
+    if row.exact_after_s > times.within_s:
+        said.append(f"exact again after {row.exact_after_s:.2f} s, later than {times.within_s} s")
     return [f"{row.site}: {text}" for text in said]

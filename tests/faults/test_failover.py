@@ -35,7 +35,9 @@ class Primary:
         self.primary.kill()
 
     def wait_for_failover(self) -> None:
-        _wait(lambda: self.client.role()[0] == b"master")
+        """Until Sentinel names the other one: sooner nobody can find it."""
+        with self.sentinel.client() as asked:
+            _wait(lambda: asked.sentinel_master("main")["port"] == self.replica.port)
 
     def close(self) -> None:
         self.client.close()

@@ -200,7 +200,8 @@ class Cluster:
 
     def _any_node(self) -> ClusterNode:
         """One that is well, where there is one: it says which node to ask."""
-        known = [node for node in self._by_address.values() if not node.breaker.is_open]
+        # A copy: another thread may hear of a node meanwhile.
+        known = [node for node in [*self._by_address.values()] if not node.breaker.is_open]
         if known:
             return random.choice(known)
         return self._node(random.choice(self._starts))
@@ -281,7 +282,7 @@ class Cluster:
 
     def close(self) -> None:
         self._closed = True
-        for node in self._by_address.values():
+        for node in [*self._by_address.values()]:
             node.close()
 
     async def aclose(self) -> None:
