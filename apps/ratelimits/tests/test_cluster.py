@@ -127,6 +127,18 @@ def test_where_one_denies_what_others_charged_is_given_back(
     assert remaining(limiter, targets[1]) == [0]
 
 
+@pytest.mark.parametrize("algorithm", Algorithm)
+def test_however_often_one_denies_all_is_given_back(limiter, cluster, algorithm):
+    many, few = two_people(cluster)
+    none_left = Target(limit(Algorithm.FIXED_WINDOW, 1, 2), few)
+    targets = [Target(limit(algorithm, QUOTA), many), none_left]
+    limiter.check(targets)
+    for _ in range(12):
+        limiter.denials.forget(None)
+        assert not limiter.check(targets).allowed
+    assert remaining(limiter, targets[0]) == [QUOTA - 1]
+
+
 def test_a_denied_checks_answer_is_as_if_nothing_had_been_charged(limiter, cluster):
     many, few = two_people(cluster)
     for algorithm in Algorithm:
