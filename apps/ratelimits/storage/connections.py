@@ -141,8 +141,7 @@ class Connections:
 
     def receive(self, sent: Sent) -> Any:
         """The reply to what was sent."""
-        connection = sent.connection
-        short = sent.short
+        connection, short, first = sent.connection, sent.short, sent.second
         try:
             left_s = sent.deadline_s - time.monotonic()
             if left_s < self._timeout_s * NEARLY_ALL:
@@ -150,6 +149,7 @@ class Connections:
                 short = True
             if sent.second:
                 connection._parser.read_response()
+                first = False
             reply = connection._parser.read_response()
             if isinstance(reply, redis.RedisError):
                 try:
@@ -157,18 +157,24 @@ class Connections:
                 finally:
                     del reply
         except BaseException as error:
-            reply = self._after_all(connection, error, sent.asked_s, short)
+            # What has come by now may be the reply that tells nothing, with ours behind it.
+            reply = self._after_all(connection, error, sent.asked_s, short, again=not first)
         if short:
             _limit(connection, self._timeout_s)
         self._give_back(connection)
         return reply
 
     def _after_all(
-        self, connection: Any, error: BaseException, asked_s: float, short: bool = False
+        self,
+        connection: Any,
+        error: BaseException,
+        asked_s: float,
+        short: bool = False,
+        again: bool = True,
     ) -> Any:
         """The reply that came too late to be waited for, but is there. Raises ``error`` where
         none is, and the reply where that is an error; the connection is seen to then."""
-        late = _read_again(connection) if _timed_out(error) else None
+        late = _read_again(connection) if again and _timed_out(error) else None
         if late and not isinstance(late[0], redis.RedisError):
             return late[0]
         failure = late[0] if late else error
