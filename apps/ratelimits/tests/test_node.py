@@ -146,9 +146,7 @@ def test_a_reply_that_is_there_after_all_is_read(node, monkeypatch):
     assert node.ask(command("ECHO", "next")) == b"next"
 
 
-def test_the_reply_to_the_command_before_it_is_never_taken_for_its_own(
-    node, server, monkeypatch
-):
+def test_the_reply_to_the_command_before_it_is_never_taken_for_its_own(node, server, monkeypatch):
     """As after ASKING, on a cluster: both replies come just behind the end of the wait."""
     node.ask(PING)
     read_again = connections._read_again
