@@ -112,6 +112,8 @@ class Cluster:
         within_s = deadline_s - time.monotonic() if deadline_s else None
         deadline_s = deadline_s or time.monotonic() + self.timeout_s
         for _ in range(MOST_HOPS):
+            if within_s is not None and within_s <= 0:
+                break
             try:
                 return hop.node.ask(*ask, within_s, ASKING if hop.asking else b"")
             except (AskError, TryAgainError) as error:
@@ -122,8 +124,6 @@ class Cluster:
             if hop.wait_s:
                 time.sleep(hop.wait_s)
             within_s = deadline_s - time.monotonic()
-            if within_s <= 0:
-                break
         raise Unavailable("the slot moves: no node answered for it in time")
 
     async def aask(self, command: bytes, script: str = "", tag: str = "") -> Any:
@@ -147,24 +147,25 @@ class Cluster:
 
     def ask_each(self, asks: Sequence[Ask]) -> list[Any]:
         """The replies, each of them or the Unavailable in its place. All commands leave before
-        the first reply is waited for."""
-        on_their_way: list[tuple[ClusterNode, Ask, Sent | Unavailable]] = []
-        replies: list[Any] = []
+        the first reply is waited for, and all have the same time."""
+        deadline_s = time.monotonic() + self.timeout_s
+        nodes = [self._holder(ask.tag) for ask in asks]
+        on_their_way: dict[int, Sent | Unavailable] = {}
         try:
-            for each in asks:
-                node = self._holder(each.tag)
+            # Who has to connect first may use up all of the time, and the others need not wait.
+            for at in sorted(range(len(asks)), key=lambda at: not nodes[at].is_ready()):
                 try:
-                    on_their_way.append((node, each, node.send(each.command)))
+                    on_their_way[at] = nodes[at].send(asks[at].command, deadline_s)
                 except Unavailable as error:
                     self.read_soon()
-                    on_their_way.append((node, each, error))
-            while on_their_way:
-                replies.append(self._received(*on_their_way.pop(0)))
+                    on_their_way[at] = error.with_traceback(None)  # It would keep this frame.
+            return [
+                self._received(nodes[at], asks[at], on_their_way.pop(at)) for at in range(len(asks))
+            ]
         finally:
-            for node, _, sent in on_their_way:
+            for at, sent in on_their_way.items():
                 if isinstance(sent, Sent):
-                    node.connections.abandon(sent)
-        return replies
+                    nodes[at].connections.abandon(sent)
 
     def _received(self, node: ClusterNode, ask: Ask, sent: Sent | Unavailable) -> Any:
         if isinstance(sent, Unavailable):

@@ -196,6 +196,16 @@ class Connections:
         finally:
             del late, failure, error
 
+    def prepare(self) -> bool:
+        """Whether one is free. Where none is, another is begun, for who is about to ask."""
+        if self._free:
+            return True
+        with self._lock, contextlib.suppress(redis.ConnectionError):  # ``send`` will tell.
+            on_their_way = len(self._opening) + len(self._kept)
+            if on_their_way <= len(self._waiting) and self._open < self._most:
+                self._open_another()
+        return False
+
     def abandon(self, sent: Sent) -> None:
         """Nobody will ask for this reply."""
         self._lose(sent.connection)

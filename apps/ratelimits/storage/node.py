@@ -147,12 +147,16 @@ class Node:
         async with asyncio.timeout(within_s):
             return await reply
 
-    def send(self, command: bytes) -> Sent:
+    def is_ready(self) -> bool:
+        """Whether ``send`` would not wait. Where it would, a connection is begun."""
+        return self.breaker.is_open or self.connections.prepare()
+
+    def send(self, command: bytes, deadline_s: float) -> Sent:
         """The first half of ``ask``; ``receive`` must follow."""
         if self.breaker.in_a_row:
             self.breaker.before_call()
         try:
-            return self.connections.send(command, time.monotonic() + self.timeout_s)
+            return self.connections.send(command, deadline_s)
         except (redis.RedisError, OSError) as error:
             raise self.failure(error) from error
 
@@ -171,24 +175,29 @@ class Node:
         return reply
 
     def ask_each(self, asks: Sequence[Ask]) -> list[Any]:
-        """The replies, each of them or the Unavailable in its place."""
+        """The replies, each of them or the Unavailable in its place; all have the same time."""
         replies: list[Any] = []
+        deadline_s = time.monotonic() + self.timeout_s
         for each in asks:
+            left_s = deadline_s - time.monotonic()
             try:
-                replies.append(self.ask(*each))
+                if left_s <= 0:
+                    raise Unavailable("no time left: those before it had no reply")
+                replies.append(self.ask(*each, left_s))
             except Unavailable as error:
-                replies.append(error)
+                replies.append(error.with_traceback(None))  # It would keep this frame.
         return replies
 
     async def aask_each(self, asks: Sequence[Ask]) -> list[Any]:
         """``ask_each`` on the running event loop."""
-        replies: list[Any] = []
-        for each in asks:
+
+        async def one(each: Ask) -> Any:
             try:
-                replies.append(await self.aask(*each))
+                return await self.aask(*each)
             except Unavailable as error:
-                replies.append(error)
-        return replies
+                return error
+
+        return await asyncio.gather(*map(one, asks))
 
     def failure(self, error: Exception) -> Exception:
         """What is to be raised for it. Counted where the server is at fault."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import threading
 import time
 from dataclasses import replace
 
@@ -222,6 +223,32 @@ def test_nodes_that_do_not_answer_cost_one_timeout_together(make, cluster, way):
             node.resume()
     assert degraded(decision)
     assert 0.25 < cost_s < 0.5
+    cluster.wait_until_healthy()
+
+
+def test_so_they_do_where_nothing_is_connected_yet_and_one_that_answers_is_heard(make, cluster):
+    limiter = make(redis_timeout_ms=600)
+    people = [somebody(cluster, node) for node in cluster.primaries()]
+    targets = [Target(limit(Algorithm.FIXED_WINDOW, 5, n), who) for n, who in enumerate(people, 1)]
+    limiter.check(targets)
+    eventually(lambda: limiter.redis.is_well)
+    eventually(lambda: "ratelimits-slots" not in {each.name for each in threading.enumerate()})
+    first, second, answers = (limiter.redis._holder(who) for who in people)
+    first.connections.close()
+    second.connections.close()
+    silent = cluster.primaries()[:2]
+    for node in silent:
+        node.pause()
+    try:
+        began_s = time.monotonic()
+        decision = limiter.check(targets)
+        cost_s = time.monotonic() - began_s
+    finally:
+        for node in silent:
+            node.resume()
+    assert cost_s < 1.1
+    assert [verdict.degraded for verdict in decision.verdicts] == [True, True, False]
+    assert answers.breaker.failed_total == 0
     cluster.wait_until_healthy()
 
 

@@ -111,6 +111,28 @@ def test_an_async_check_of_a_silent_server_costs_one_timeout(node, server):
     assert one_timeout(asyncio.run(scenario()))
 
 
+@pytest.mark.parametrize("way", ["sync", "async"])
+def test_several_slots_that_cannot_be_given_back_cost_one_timeout(make, server, way):
+    limiter = make(breaker_failures=100)
+
+    async def scenario():
+        targets = [Target(rule(Algorithm.CONCURRENCY, quota=5, number=n), A) for n in range(1, 4)]
+        decision = await limiter.acheck(targets)
+        limiter.redis.ask(PING)
+        server.pause()
+        began_s = time.monotonic()
+        if way == "sync":
+            limiter.release(decision.held)
+        else:
+            await limiter.arelease(decision.held)
+        cost_s = time.monotonic() - began_s
+        server.resume()
+        await limiter.aclose()
+        return cost_s
+
+    assert one_timeout(asyncio.run(scenario()))
+
+
 def test_a_reply_is_no_timeout_where_the_event_loop_was_busy(make):
     """It lies in the socket: whoever is late is we."""
     limiter = make()
