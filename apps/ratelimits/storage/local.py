@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
@@ -66,6 +68,12 @@ class LocalLimiter:
         self.processes = processes
         self._clock_us = clock_us
         self._seen_us = 0
+        self._begin()
+        _living.add(self)
+
+    def _begin(self) -> None:
+        """Also in a forked child, which has a share of its own: a thread of its parent's may have
+        held the lock."""
         self._lock = threading.Lock()
         self._states: OrderedDict[tuple[str, int, int], _Kept] = OrderedDict()
         self._held: OrderedDict[str, list[tuple[Rule, tuple[str, int, int]]]] = OrderedDict()
@@ -137,3 +145,15 @@ class LocalLimiter:
                 if kept is not None:
                     state = algorithms.refund(rule.rate, kept.state, kept.state, 1, member)
                     self._states[key] = kept._replace(state=state)
+
+
+_living: weakref.WeakSet[LocalLimiter] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for limiter in list(_living):
+        limiter._begin()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

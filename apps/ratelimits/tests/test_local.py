@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from apps.ratelimits.policy.algorithms import State
 from apps.ratelimits.policy.errors import PolicyError
-from apps.ratelimits.policy.rules import Algorithm, Counts, Rate, Rule
+from apps.ratelimits.policy.rules import MAX_WINDOW_US, Algorithm, Counts, Rate, Rule
 from apps.ratelimits.storage.local import LocalLimiter, reshared, share
+
+from .test_connections import forks, in_a_fork
 
 
 @given(
@@ -44,6 +46,26 @@ def test_a_clock_that_steps_back_begins_no_window_anew():
     rule = Rule(1, "one", Rate(Algorithm.FIXED_WINDOW, 1, 1_000_000, 1))
     allowed = [limiter.decide([(rule, "a")], "m")[0][0].allowed for _ in range(3)]
     assert allowed == [True, False, False]
+
+
+@forks
+def test_a_forked_child_decides_whatever_its_parents_threads_do():
+    """And has its own share."""
+    limiter = LocalLimiter(2)
+    rule = Rule(1, "one", Rate(Algorithm.FIXED_WINDOW, 2, MAX_WINDOW_US, 2))
+
+    def allowed() -> bool:
+        return limiter.decide([(rule, "a")], "m")[0][0].allowed
+
+    assert [allowed(), allowed()] == [True, False]
+    # As when another thread is just at it.
+    with limiter._lock:
+        child = in_a_fork(allowed)
+    child.join(5)
+    try:
+        assert child.exitcode == 0
+    finally:
+        child.kill()
 
 
 def fallback(rate, processes, times):
