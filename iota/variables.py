@@ -243,7 +243,9 @@ VARIABLES = (
         "a URL of " + ", ".join(REDIS_SCHEMES),
         lambda value: _redis_url(value) if value else "",
     ),
-    _integer("IOTA_REDIS_TIMEOUT_MS", 50, 1, 5_000, "How long a check waits, all in all."),
+    _integer(
+        "IOTA_REDIS_TIMEOUT_MS", 50, 1, 5_000, "How long a check waits for Redis, all in all."
+    ),
     _integer("IOTA_REDIS_MAX_CONNECTIONS", 50, 1, 10_000, "Of one process, for sync checks."),
     _integer("IOTA_BREAKER_FAILURES", 5, 1, 1_000, "Failures in a row before Redis is left alone."),
     _integer(
