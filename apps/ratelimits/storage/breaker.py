@@ -5,6 +5,7 @@ No request is used to find that out: each would pay a timeout for it.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -51,6 +52,7 @@ class Breaker:
         self._stopped = threading.Event()
         self.in_a_row = 0
         self.open_since_s: float | None = None
+        self._probing: threading.Thread | None = None
 
     @property
     def is_open(self) -> bool:
@@ -59,6 +61,7 @@ class Breaker:
     def before_call(self) -> None:
         """Raises BreakerOpen where the server is not to be asked."""
         if self.open_since_s is not None:
+            self._probe_in_background()
             raise BreakerOpen(f"{self.name} failed repeatedly; not asked")
 
     def succeeded(self) -> None:
@@ -73,7 +76,7 @@ class Breaker:
             self.failed_total += 1
             self.failed_s = time.monotonic()
             self.in_a_row += 1
-            if self.in_a_row < self._failures or self.open_since_s is not None:
+            if self.in_a_row < self._failures or not self._may_open():
                 return
             self.open_since_s = time.monotonic()
         self._probe_in_background()
@@ -81,15 +84,20 @@ class Breaker:
     def trip(self) -> None:
         """Open at once: it is known by other means that the server does not answer."""
         with self._lock:
-            if self.open_since_s is not None:
+            if not self._may_open():
                 return
             self.in_a_row = self._failures
             self.open_since_s = time.monotonic()
         self._probe_in_background()
 
+    def _may_open(self) -> bool:
+        return self.open_since_s is None and not self._stopped.is_set()
+
     def stop(self) -> None:
-        """No more probes: nobody will ask this server again."""
+        """No more probes: nobody is to ask this server again. Who does is let through, always."""
         self._stopped.set()
+        with self._lock:
+            self._close()
 
     def probe_once(self) -> bool:
         """Whether the server is well, and the breaker closed again."""
@@ -98,14 +106,32 @@ class Breaker:
         except (redis.RedisError, OSError):
             return False
         with self._lock:
-            self.in_a_row = 0
-            self.open_since_s = None
+            self._close()
         return True
 
+    def _close(self) -> None:
+        self.in_a_row = 0
+        self.open_since_s = None
+        # It ends with this; the next failures may come before it has.
+        self._probing = None
+
     def _probe_in_background(self) -> None:
-        waits = (weakref.ref(self), self._stopped, self._open_s)
-        name = f"ratelimits-probe-{self.name}"
-        threading.Thread(target=_probe_until_well, args=waits, name=name, daemon=True).start()
+        """Where nobody does yet. Asked for again by each call that is refused: a thread that
+        cannot be started, or has died, would leave the server alone for ever."""
+        probing = self._probing
+        if probing is not None and probing.is_alive():
+            return
+        with self._lock:
+            if self.open_since_s is None or self._probing is not probing:
+                return
+            self._probing = threading.Thread(
+                target=_probe_until_well,
+                args=(weakref.ref(self), self._stopped, self._open_s),
+                name=f"ratelimits-probe-{self.name}",
+                daemon=True,
+            )
+            with contextlib.suppress(RuntimeError):  # Out of threads, or at the interpreter's end.
+                self._probing.start()
 
 
 def _probe_until_well(

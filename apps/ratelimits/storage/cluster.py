@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import binascii
+import contextlib
 import logging
 import os
 import random
@@ -90,14 +91,13 @@ class Cluster:
         self._make_node = make_node
         self._by_address: dict[Address, ClusterNode] = {}
         self._holders: dict[int, ClusterNode] = {}
-        self._lock = threading.Lock()
         self._begin()
         _living.add(self)
 
     def _begin(self) -> None:
         """Also in a forked child, which has no thread that reads the map."""
         self._lock = threading.Lock()
-        self._reading = False
+        self._reading: threading.Thread | None = None
         self._closed = False
 
     @property
@@ -229,13 +229,17 @@ class Cluster:
     def read_soon(self) -> None:
         """The map may be another by now: read it in the background."""
         with self._lock:
-            if self._reading or self._closed:
+            # One that has died, or could never start, reads nothing.
+            if self._closed or (self._reading is not None and self._reading.is_alive()):
                 return
-            self._reading = True
-        name = "ratelimits-slots"
-        threading.Thread(
-            target=_read_until_well, args=(weakref.ref(self),), name=name, daemon=True
-        ).start()
+            self._reading = threading.Thread(
+                target=_read_until_well,
+                args=(weakref.ref(self),),
+                name="ratelimits-slots",
+                daemon=True,
+            )
+            with contextlib.suppress(RuntimeError):  # Out of threads, or at the interpreter's end.
+                self._reading.start()
 
     def read(self) -> None:
         """Read the map from a node that has one. Raises Unavailable where none has."""
@@ -306,7 +310,7 @@ def _read_until_well(of: weakref.ref[Cluster]) -> None:
             well = True
         if well or cluster._closed:
             with cluster._lock:
-                cluster._reading = False
+                cluster._reading = None
             return
         del cluster
         time.sleep(READ_EVERY_S * random.uniform(0.5, 1.5))

@@ -62,18 +62,26 @@ class Connections:
         """Also in a forked child: a connection of its parent's is not its own."""
         self._free: list[tuple[Any, float]] = []
         self._kept: list[tuple[Any, float]] = []
-        self._open = 0
-        self._waiting = 0
-        self._opening = 0
+        # In use or not, weakly: one that was lost on its way takes no place for ever, as where
+        # its request was interrupted between two lines.
+        self._connected: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._opening: set[threading.Thread] = set()
+        self._waiting: set[object] = set()
         self._failed_s = self._stale_s = 0.0
         self._refused: Exception | None = None
         self._refused_s = 0.0
-        self._changed = threading.Condition()
+        # Entered by itself: an interruption in Condition's own __enter__ would leave it locked.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+
+    @property
+    def _open(self) -> int:
+        return len(self._connected) + len(self._opening)
 
     def ask(self, command: bytes, within_s: float | None = None, before: bytes = b"") -> Any:
         """The reply to one packed command. Raises redis.RedisError (an error reply too) or OSError,
-        within the time limit, or ``within_s``. ``before``, only with that: a command that leaves
-        with it on the same connection, whose reply tells nothing.
+        within the time limit, or ``within_s`` where that is less. ``before``, only with that: a
+        command that leaves with it on the same connection, whose reply tells nothing.
 
         Never sent twice. Where it fails or is broken off, its connection is closed: what is
         still to come on it would answer somebody else.
@@ -144,8 +152,7 @@ class Connections:
 
     def receive(self, sent: Sent) -> Any:
         """The reply to what was sent."""
-        connection = sent.connection
-        short = sent.short
+        connection, short, first = sent.connection, sent.short, sent.second
         try:
             left_s = sent.deadline_s - time.monotonic()
             if left_s < self._timeout_s * NEARLY_ALL:
@@ -153,6 +160,7 @@ class Connections:
                 short = True
             if sent.second:
                 connection._parser.read_response()
+                first = False
             reply = connection._parser.read_response()
             if isinstance(reply, redis.RedisError):
                 try:
@@ -160,18 +168,24 @@ class Connections:
                 finally:
                     del reply
         except BaseException as error:
-            reply = self._after_all(connection, error, sent.asked_s, short)
+            # What has come by now may be the reply that tells nothing, with ours behind it.
+            reply = self._after_all(connection, error, sent.asked_s, short, again=not first)
         if short:
             _limit(connection, self._timeout_s)
         self._give_back(connection)
         return reply
 
     def _after_all(
-        self, connection: Any, error: BaseException, asked_s: float, short: bool = False
+        self,
+        connection: Any,
+        error: BaseException,
+        asked_s: float,
+        short: bool = False,
+        again: bool = True,
     ) -> Any:
         """The reply that came too late to be waited for, but is there. Raises ``error`` where
         none is, and the reply where that is an error; the connection is seen to then."""
-        late = _read_again(connection) if _timed_out(error) else None
+        late = _read_again(connection) if again and _timed_out(error) else None
         if late and not isinstance(late[0], redis.RedisError):
             return late[0]
         failure = late[0] if late else error
@@ -196,15 +210,16 @@ class Connections:
             if self._is_well(*found):
                 return found
             self._lose(found[0])
-        with self._changed:
-            self._waiting += 1
+        me = object()
+        with self._lock:
             try:
+                self._waiting.add(me)
                 found = self._free_one()
                 while found is None:
                     if self._refused is not None and self._refused_s >= began_s:
                         raise _anew(self._refused)
-                    on_their_way = self._opening + len(self._kept) + len(self._free)
-                    if on_their_way < self._waiting and self._open < self._most:
+                    on_their_way = len(self._opening) + len(self._kept) + len(self._free)
+                    if on_their_way < len(self._waiting) and self._open < self._most:
                         self._open_another()
                     left_s = deadline_s - time.monotonic()
                     if left_s <= 0:
@@ -216,8 +231,8 @@ class Connections:
                         found = None
                 return found
             finally:
-                self._waiting -= 1
-                if len(self._kept) > self._waiting:
+                self._waiting.discard(me)
+                if len(self._kept) > len(self._waiting):
                     self._free.append(self._kept.pop())
                 elif self._kept:
                     self._changed.notify()
@@ -234,8 +249,8 @@ class Connections:
 
     def _drop(self, found: tuple[Any, float]) -> None:
         """With the lock held."""
+        self._connected.discard(found[0])
         found[0].disconnect()
-        self._open -= 1
 
     def _too_late(self) -> redis.RedisError:
         if self._open >= self._most and not self._opening:
@@ -247,36 +262,30 @@ class Connections:
     def _open_another(self) -> None:
         """Connects in a thread of its own: a request waits for it as long as for a reply and no
         longer, and whoever comes later finds it. Called with the lock held."""
-        self._open += 1
-        self._opening += 1
-        args = (self._changed,)
-        work = threading.Thread(
-            target=self._connect, args=args, name="ratelimits-connect", daemon=True
-        )
+        work = threading.Thread(target=self._connect, name="ratelimits-connect", daemon=True)
         try:
+            self._opening.add(work)
             work.start()
-        except RuntimeError as error:  # The interpreter is at its end, or out of threads.
-            self._open -= 1
-            self._opening -= 1
-            raise redis.ConnectionError(str(error)) from error
+        except BaseException as error:
+            self._opening.discard(work)
+            if isinstance(error, RuntimeError):  # The interpreter is at its end, or out of threads.
+                raise redis.ConnectionError(str(error)) from error
+            raise
 
-    def _connect(self, changed: threading.Condition) -> None:
-        error: Exception | None = None
-        connection = None
+    def _connect(self) -> None:
+        connection = refused = None
         try:
             connection = self.connected()
-        except Exception as failure:
-            error = failure
-        with changed:
-            self._opening -= 1
-            if connection is None:
-                self._open -= 1
-                self._refused, self._refused_s = error, time.monotonic()
-                self._failed_s = self._refused_s
-                changed.notify_all()
-            else:
-                self._free.append((connection, time.monotonic()))
-                self._keep_one()
+        except BaseException as error:
+            refused = _anew(error)
+        with self._lock:
+            self._opening.discard(threading.current_thread())
+            if connection is not None:
+                self.add(connection)
+                return
+            self._refused, self._refused_s = refused, time.monotonic()
+            self._failed_s = self._refused_s
+            self._changed.notify_all()
 
     def connected(self) -> Any:
         """A new connection, the handshake done. Raises redis.RedisError or OSError."""
@@ -293,10 +302,10 @@ class Connections:
         return connection
 
     def add(self, connection: Any) -> None:
-        """One that was connected elsewhere, where there is still room for it."""
-        with self._changed:
+        """One that is connected, where there is still room for it."""
+        with self._lock:
             if self._open < self._most:
-                self._open += 1
+                self._connected.add(connection)
                 self._free.append((connection, time.monotonic()))
                 self._keep_one()
                 return
@@ -332,17 +341,18 @@ class Connections:
             self._tell()
 
     def _tell(self) -> None:
-        with self._changed:
+        with self._lock:
             self._keep_one()
 
     def _keep_one(self) -> None:
         """What came free is for one who waits: who asks all the time would take it each time."""
-        if self._free and len(self._kept) < self._waiting:
-            self._kept.append(self._free.pop())
+        if len(self._kept) < len(self._waiting):
+            with contextlib.suppress(IndexError):  # Who asks takes it without the lock.
+                self._kept.append(self._free.pop())
         self._changed.notify()
 
     def _lose(self, connection: Any) -> None:
-        with self._changed:
+        with self._lock:
             self._drop((connection, 0.0))
             self._changed.notify()
 
@@ -401,10 +411,12 @@ def _timed_out(error: BaseException) -> bool:
     return isinstance(error.__context__ if by_parser else error, BlockingIOError)
 
 
-def _anew(error: Exception) -> Exception:
-    """The same for another thread, without the first one's traceback."""
-    known = isinstance(error, (redis.RedisError, OSError))
-    return type(error)(*error.args) if known else redis.ConnectionError(repr(error))
+def _anew(error: BaseException) -> Exception:
+    """The same for another thread, without the first one's traceback: it would keep alive all
+    that its frames hold."""
+    if isinstance(error, (redis.RedisError, OSError)):
+        return type(error)(*error.args)
+    return redis.ConnectionError(repr(error))
 
 
 _living: weakref.WeakSet[Connections] = weakref.WeakSet()

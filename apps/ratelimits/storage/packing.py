@@ -30,10 +30,13 @@ PLAIN_ALGORITHMS = {Algorithm.TOKEN_BUCKET, Algorithm.FIXED_WINDOW, Algorithm.SL
 # For so many windows a record of a window that began at a goes on to matter.
 _LASTS = {Algorithm.TOKEN_BUCKET: 0, Algorithm.FIXED_WINDOW: 1, Algorithm.SLIDING_WINDOW: 2}
 
-# Of a record's first byte modulo 4: tag, ends, n1, n2. What has an odd width, as bytes.
+# Of a record's first byte modulo 4: tag, ends, n1; the widest, epoch, tag, ends, n1, n2. What has
+# an odd width, as bytes.
 _SMALL = struct.Struct("<BHIB")
-_FORMS = tuple(struct.Struct(form) for form in ("<HIB", "<H3sH", "<H5sH", "<2xI7s7s5s"))
-_IN_SECONDS = 1
+_FORMS = tuple(struct.Struct(form) for form in ("<HIB", "<H3sH", "<H5sH", "<HI7s7s5s"))
+_IN_SECONDS, _WIDEST = 1, 3
+_GIVEN_BACK = 2
+"""Beside a token bucket's tag, that of what was given back to it."""
 _LIMIT = struct.Struct("<BBBBIH")
 _CHARGE = struct.Struct("<BBBxIH8d")
 _ANYBODY = "\0" * DIGEST_CHARS
@@ -107,7 +110,12 @@ class PackedLimits:
         self._quick: _Shape | None = None
         # Where a bucket holds what of each rule, and for how long after its window's start.
         self._records = [
-            (rule.id * 4, place, _LASTS.get(rule.rate.algorithm, 0) * rule.rate.window_us)
+            (
+                rule.id * 4,
+                place,
+                _LASTS.get(rule.rate.algorithm, 0) * rule.rate.window_us,
+                rule.epoch % 65536,
+            )
             for rule, place in zip(self.rules, self.places, strict=True)
         ]
 
@@ -159,8 +167,12 @@ class PackedLimits:
         now_us = int.from_bytes(reply[0][1:8], "little")
         buckets = [_records(raw, now_us) for raw in reply]
         numbers = [1, now_us]
-        for tag, place, lasts_us in self._records:
-            ends_us, n1, n2 = buckets[place][tag]
+        for tag, place, lasts_us, epoch in self._records:
+            records = buckets[place]
+            ends_us, n1, n2, _ = records[tag]
+            if not lasts_us and tag + _GIVEN_BACK in records:
+                given_until_us, given, _, given_epoch = records[tag + _GIVEN_BACK]
+                n2 = given if given_epoch == epoch and given_until_us > now_us else 0
             numbers += (1, ends_us - lasts_us, n1, n2)
         return numbers
 
@@ -252,24 +264,27 @@ def _misfit(whom: Sequence[str]) -> ValueError:
     return ValueError(f"{whom!r}: a digest has {DIGEST_CHARS} characters, a member {MEMBER_BYTES}")
 
 
-def _records(raw: bytes, seen_us: int) -> dict[int, tuple[int, int, int]]:
-    """Tag -> ends, n1, n2 of each record of a bucket (lua/records.lua)."""
+def _records(raw: bytes, seen_us: int) -> dict[int, tuple[int, int, int, int]]:
+    """Tag -> ends, n1, n2 and epoch of each record of a bucket (lua/records.lua)."""
     found = {}
     at, size = 8, len(raw)
     while at < size:
         widths, tag, ends, n1 = _SMALL.unpack_from(raw, at)
         kind = widths & 3
         if kind == 0:
-            found[tag] = (seen_us + ends, n1, 0)
+            found[tag] = (seen_us + ends, n1, 0, widths >> 2)
             at += 8
             continue
         form = _FORMS[kind]
         tag, *fields = form.unpack_from(raw, at + 1)
+        epoch = widths >> 2
+        if kind == _WIDEST:
+            epoch, tag, fields = tag, fields[0], fields[1:]
         ends, n1, n2 = [_number(field) for field in (*fields, 0)][:3]
         ends_us = seen_us + ends
         if kind == _IN_SECONDS:
             ends_us = (seen_us // 1_000_000 + ends) * 1_000_000
-        found[tag] = (ends_us, n1, n2)
+        found[tag] = (ends_us, n1, n2, epoch)
         at += 1 + form.size
     return found
 

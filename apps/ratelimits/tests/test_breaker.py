@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import multiprocessing
 import os
@@ -135,6 +136,61 @@ def test_a_breaker_that_nobody_holds_ends_its_thread(server):
     del breaker
     gc.collect()
     eventually(lambda: "ratelimits-probe-nobody" not in {t.name for t in threading.enumerate()})
+
+
+def test_one_that_was_stopped_is_never_open(make):
+    """Nobody would close it."""
+    breaker = make(open_s=60)
+    fail(breaker, 3)
+    breaker.stop()
+    breaker.before_call()
+    fail(breaker, 10)
+    breaker.trip()
+    breaker.before_call()
+
+
+def no_threads(monkeypatch):
+    """None can be started: the process has too many, or the interpreter is at its end."""
+
+    def start(_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+
+
+def test_where_no_thread_can_be_started_the_next_request_starts_the_probes(
+    make, server, monkeypatch
+):
+    breaker = make()
+    with monkeypatch.context() as patched:
+        no_threads(patched)
+        fail(breaker, 3)
+        with pytest.raises(BreakerOpen):
+            breaker.before_call()
+    server.well = True
+    with pytest.raises(BreakerOpen):
+        breaker.before_call()
+    eventually(lambda: not breaker.is_open)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_where_the_probes_thread_has_died_the_next_request_starts_another(make):
+    asked = []
+
+    def deadly_at_first():
+        asked.append(1)
+        if len(asked) == 1:
+            raise SystemExit
+
+    breaker = make(probe=deadly_at_first)
+    fail(breaker, 3)
+
+    def closed():
+        with contextlib.suppress(BreakerOpen):
+            breaker.before_call()
+        return not breaker.is_open
+
+    eventually(closed)
 
 
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")

@@ -17,6 +17,7 @@ from apps.ratelimits.storage.packing import PLAIN_ALGORITHMS, command
 from tests.clusters import ClusterProcesses
 from tests.servers import flavours
 
+from .test_breaker import no_threads
 from .test_connections import eventually
 from .test_limiter import make_limiter, rule
 
@@ -125,6 +126,18 @@ def test_where_one_denies_what_others_charged_is_given_back(
     assert not any(map(degraded, decisions))
     assert remaining(limiter, targets[0]) == [QUOTA - 2]
     assert remaining(limiter, targets[1]) == [0]
+
+
+@pytest.mark.parametrize("algorithm", Algorithm)
+def test_however_often_one_denies_all_is_given_back(limiter, cluster, algorithm):
+    many, few = two_people(cluster)
+    none_left = Target(limit(Algorithm.FIXED_WINDOW, 1, 2), few)
+    targets = [Target(limit(algorithm, QUOTA), many), none_left]
+    limiter.check(targets)
+    for _ in range(12):
+        limiter.denials.forget(None)
+        assert not limiter.check(targets).allowed
+    assert remaining(limiter, targets[0]) == [QUOTA - 1]
 
 
 def test_a_denied_checks_answer_is_as_if_nothing_had_been_charged(limiter, cluster):
@@ -364,6 +377,17 @@ def test_a_lost_primary_is_replaced_by_its_replica(request):
     eventually(lambda: not degraded(limiter.check([first])), 10)
     assert limiter.redis._holders[slot_of(gone)].address[1] == replica.port
     eventually(lambda: lost.port not in [node.address[1] for node in limiter.redis.nodes])
+
+
+def test_where_no_thread_can_be_started_the_map_is_read_after_the_next_check(
+    make, cluster, monkeypatch
+):
+    limiter = make()
+    with monkeypatch.context() as patched:
+        no_threads(patched)
+        limiter.check([Target(limit(Algorithm.FIXED_WINDOW, 5), somebody(cluster))])
+    limiter.check([Target(limit(Algorithm.FIXED_WINDOW, 5), somebody(cluster))])
+    eventually(lambda: limiter.redis.is_well)
 
 
 def test_one_given_node_may_be_away_at_the_start(cluster):

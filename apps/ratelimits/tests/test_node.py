@@ -146,6 +146,25 @@ def test_a_reply_that_is_there_after_all_is_read(node, monkeypatch):
     assert node.ask(command("ECHO", "next")) == b"next"
 
 
+def test_the_reply_to_the_command_before_it_is_never_taken_for_its_own(node, server, monkeypatch):
+    """As after ASKING, on a cluster: both replies come just behind the end of the wait."""
+    node.ask(PING)
+    read_again = connections._read_again
+
+    def a_little_later(connection):
+        server.resume()
+        time.sleep(0.3)
+        return read_again(connection)
+
+    monkeypatch.setattr(connections, "_read_again", a_little_later)
+    server.pause()
+    with contextlib.suppress(Unavailable):
+        reply = node.ask(command("ECHO", "mine"), within_s=0.2, before=PING)
+        assert reply == b"mine"
+    server.resume()
+    assert node.ask(command("ECHO", "next")) == b"next"
+
+
 def test_while_it_is_open_a_request_pays_next_to_nothing(make, server):
     limiter = make(breaker_failures=2, breaker_open_ms=60_000)
     target = Target(rule(Algorithm.TOKEN_BUCKET, quota=1_000_000), A)
