@@ -243,10 +243,18 @@ VARIABLES = (
         "a URL of " + ", ".join(REDIS_SCHEMES),
         lambda value: _redis_url(value) if value else "",
     ),
-    _integer("IOTA_REDIS_TIMEOUT_MS", 50, 1, 5_000, "How long a check waits for Redis."),
+    _integer(
+        "IOTA_REDIS_TIMEOUT_MS", 50, 1, 5_000, "How long a check waits for Redis, all in all."
+    ),
     _integer("IOTA_REDIS_MAX_CONNECTIONS", 50, 1, 10_000, "Of one process, for sync checks."),
     _integer("IOTA_BREAKER_FAILURES", 5, 1, 1_000, "Failures in a row before Redis is left alone."),
-    _integer("IOTA_BREAKER_OPEN_MS", 1_000, 10, 60_000, "How long it is left alone."),
+    _integer(
+        "IOTA_BREAKER_OPEN_MS",
+        1_000,
+        10,
+        60_000,
+        "So long at most, and half as long at least, between two probes in the background.",
+    ),
     _integer("IOTA_RULESET_POLL_MS", 250, 50, 900, "How often a process looks for edits."),
     Variable(
         "IOTA_NO_RULESET",

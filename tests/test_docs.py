@@ -38,3 +38,15 @@ def test_every_page_of_the_docs_is_linked_from_the_readme():
     linked = (ROOT / "README.md").read_text()
     pages = [str(page.relative_to(ROOT)) for page in PAGES if "decisions" not in page.parts]
     assert [page for page in pages if page != "README.md" and page not in linked] == []
+
+
+def test_every_guarantee_names_tests_that_exist():
+    page = (ROOT / "docs/overview/guarantees.md").read_text().split("## Faults under load")[0]
+    rows = [line for line in page.splitlines() if line.startswith("| ") and "---" not in line]
+    promises = [row for row in rows if not row.startswith("| promise |")]
+    assert len(promises) >= 15
+    for row in promises:
+        shown_by = re.findall(r"`([\w/.]+\.py)::(\w+)`", row.rsplit(" | ", 1)[1])
+        assert shown_by, row
+        for path, name in shown_by:
+            assert re.search(rf"^(async )?def {name}\(", (ROOT / path).read_text(), re.M), name

@@ -152,6 +152,9 @@ def denied_response(request: HttpRequest, decision: Decision) -> HttpResponse:
         response = render(request, "ratelimits/denied.html", context, status=status)
     else:
         response = JsonResponse(problem, status=status, content_type="application/problem+json")
+    # Django logs each of them, a 503 even as an error: under a flood the log held nothing else.
+    # Failures of Redis have lines of their own (storage/failures.py).
+    response._has_been_logged = True  # type: ignore[attr-defined]
     response["Cache-Control"] = "no-store"
     response["Retry-After"] = str(headers.retry_after_s(decision))
     return cast(HttpResponse, _with_fields(response, decision))

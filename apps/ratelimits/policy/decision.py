@@ -191,16 +191,26 @@ def decide_all(
     )
 
 
-def together(decisions: Sequence[Decision]) -> Decision:
+class _Whole(Decision):
+    """Of parts, whose verdicts are read when somebody asks for them."""
+
+    __slots__ = ("_parts",)
+
+    def __init__(self, parts: Sequence[Decision]) -> None:
+        super().__init__(all(part.allowed for part in parts))
+        self._parts = parts
+        self._verdicts = None
+        self.unavailable = any(part.unavailable for part in parts)
+        self.held = tuple(held for part in parts for held in part.held)
+        self.charges = tuple(charge for part in parts for charge in part.charges)
+
+    def _read(self) -> tuple[Verdict, ...]:
+        return tuple(verdict for part in self._parts for verdict in part.verdicts)
+
+
+def together(parts: Sequence[Decision]) -> Decision:
     """One decision of those on parts of a request: allowed where all of them allow."""
-    whole = decide_all(
-        [verdict for decision in decisions for verdict in decision.verdicts],
-        held=tuple(held for decision in decisions for held in decision.held),
-        charges=tuple(charge for decision in decisions for charge in decision.charges),
-        unavailable=any(decision.unavailable for decision in decisions),
-    )
-    whole.allowed = all(decision.allowed for decision in decisions)
-    return whole
+    return _Whole(parts)
 
 
 ALLOWED = Decision(True)

@@ -132,11 +132,14 @@ class Connections:
     ) -> Sent:
         """The first half of ``ask``; the other is due by ``deadline_s``, and must follow."""
         asked_s = time.monotonic()
-        if found is None:
+        if found is None and self._free:
             with contextlib.suppress(IndexError):
                 found = self._free.pop()
-        connection, _ = self._looked_at(found, deadline_s)
-        left_s = deadline_s - time.monotonic()
+        if found is not None and asked_s - found[1] <= IDLE_S and found[1] >= self._failed_s:
+            connection, left_s = found[0], deadline_s - asked_s
+        else:
+            connection, _ = self._looked_at(found, deadline_s)
+            left_s = deadline_s - time.monotonic()
         short = left_s < self._timeout_s * NEARLY_ALL
         try:
             if short:

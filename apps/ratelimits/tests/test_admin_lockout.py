@@ -12,7 +12,7 @@ from django.test import override_settings
 
 from apps.ratelimits.models import Override, RateLimit
 
-from .test_admin import LIST, OVERRIDES, errors, form, staff  # noqa: F401  (a fixture)
+from .test_admin import LIST, OVERRIDES, errors, form
 
 EVERYWHERE = {"path_kind": "any", "path": ""}
 ADMIN = {"path_kind": "prefix", "path": "/admin/"}
@@ -23,6 +23,14 @@ def configured(**changes):
     config = settings.IOTA_RATELIMITS
     values = {name: getattr(config, name) for name in type(config).__slots__}
     return override_settings(IOTA_RATELIMITS=SimpleNamespace(**{**values, **changes}))
+
+
+@pytest.fixture
+def staff(engine, admin_client):
+    """Asked, never limited: else what is enforced here would deny the rest of the test."""
+    with configured(disabled=True):
+        admin_client.get("/healthz")
+    return admin_client
 
 
 def objections(client, **changes) -> list[str]:
@@ -36,7 +44,7 @@ def objections(client, **changes) -> list[str]:
     return errors(response)["lock_out"]
 
 
-def test_the_page_that_undoes_a_limit_must_stay_open(staff):  # noqa: F811
+def test_the_page_that_undoes_a_limit_must_stay_open(staff):
     limit = RateLimit.objects.create(name="one", quota=5, path_kind="prefix", path="/api/")
     for path in (f"{limit.pk}/change/", f"{limit.pk}/history/", ""):
         values = form(path_kind="exact", path=f"{LIST}{path}", quota="5")
@@ -48,7 +56,7 @@ def test_the_page_that_undoes_a_limit_must_stay_open(staff):  # noqa: F811
     assert "(POST /" in errors(staff.post(f"{LIST}{limit.pk}/change/", posts))["lock_out"][0]
 
 
-def test_what_everyone_shares_is_used_up_by_visitors(staff):  # noqa: F811
+def test_what_everyone_shares_is_used_up_by_visitors(staff):
     shared = {**ADMIN, "counted_by": ["everyone"], "quota": "100000"}
     (said,) = objections(staff, **shared)
     assert "counts everyone together, 100,000 in 60 s" in said
@@ -62,18 +70,18 @@ def test_what_everyone_shares_is_used_up_by_visitors(staff):  # noqa: F811
     assert not objections(staff, **{**shared, "name": "four", **elsewhere})
 
 
-def test_a_limit_that_denies_while_redis_is_away_closes_the_admin(staff):  # noqa: F811
+def test_a_limit_that_denies_while_redis_is_away_closes_the_admin(staff):
     (said,) = objections(staff, **ADMIN, on_failure="deny")
     assert "answers 503 to every request while Redis is away" in said
     assert not objections(staff, **ADMIN, on_failure="allow")
 
 
-def test_every_reason_is_said_once(staff):  # noqa: F811
+def test_every_reason_is_said_once(staff):
     told = objections(staff, **ADMIN, counted_by=["everyone"], quota="2", on_failure="deny")
     assert len(told) == 3
 
 
-def test_health_checks_that_are_not_exempt_must_not_be_denied(staff):  # noqa: F811
+def test_health_checks_that_are_not_exempt_must_not_be_denied(staff):
     everywhere = {**EVERYWHERE, "quota": "60", "name": "sixty"}
     assert not objections(staff, **everywhere)
     with configured(exempt_paths=("/static/",)):
@@ -98,7 +106,7 @@ def test_health_checks_that_are_not_exempt_must_not_be_denied(staff):  # noqa: F
         assert "the health check /alive" in said
 
 
-def test_a_health_check_comes_from_the_load_balancer(staff):  # noqa: F811
+def test_a_health_check_comes_from_the_load_balancer(staff):
     """The editor's own address is behind it, and is not the one that is limited."""
     from ipaddress import ip_network
 
@@ -112,7 +120,7 @@ def override(**changes) -> dict[str, object]:
     return {"limit": "", "action": "blocked", "network": "127.0.0.0/8", **changes}
 
 
-def test_an_override_that_blocks_oneself_must_be_confirmed(staff, admin_user):  # noqa: F811
+def test_an_override_that_blocks_oneself_must_be_confirmed(staff, admin_user):
     RateLimit.objects.create(name="all-pages", quota=1000)
     RateLimit.objects.create(name="api", quota=1000, path_kind="prefix", path="/api/")
     group = Group.objects.create(name="duty")
@@ -130,7 +138,7 @@ def test_an_override_that_blocks_oneself_must_be_confirmed(staff, admin_user):  
     assert staff.post(url, again).status_code == 302
 
 
-def test_an_override_that_concerns_others_is_saved_at_once(staff, django_user_model):  # noqa: F811
+def test_an_override_that_concerns_others_is_saved_at_once(staff, django_user_model):
     RateLimit.objects.create(name="all-pages", quota=1000)
     other = django_user_model.objects.create_user("other")
     for whom in ({"network": "203.0.113.0/24"}, {"network": "", "user": other.pk}):
@@ -140,7 +148,7 @@ def test_an_override_that_concerns_others_is_saved_at_once(staff, django_user_mo
     assert staff.post(f"{OVERRIDES}add/", override(limit=api.pk)).status_code == 302
 
 
-def test_a_small_quota_of_ones_own_must_be_confirmed(staff):  # noqa: F811
+def test_a_small_quota_of_ones_own_must_be_confirmed(staff):
     limit = RateLimit.objects.create(name="all-pages", quota=1000)
     values = override(action="quota", quota="3", limit=limit.pk)
     (said,) = errors(staff.post(f"{OVERRIDES}add/", values))["lock_out"]
@@ -148,7 +156,7 @@ def test_a_small_quota_of_ones_own_must_be_confirmed(staff):  # noqa: F811
     assert "takes 3 requests in a row" in said
 
 
-def test_taking_ones_own_exception_away_is_warned_of(staff):  # noqa: F811
+def test_taking_ones_own_exception_away_is_warned_of(staff):
     limit = RateLimit.objects.create(name="narrow", quota=1, **ADMIN)
     saved = Override.objects.create(limit=limit, network="127.0.0.0/8", action="unlimited")
     url = f"{OVERRIDES}{saved.pk}/"
@@ -164,14 +172,14 @@ def test_taking_ones_own_exception_away_is_warned_of(staff):  # noqa: F811
     assert staff.post(f"{url}delete/", {"post": "yes"}).status_code == 302
 
 
-def test_many_limits_are_named_in_one_line(staff):  # noqa: F811
+def test_many_limits_are_named_in_one_line(staff):
     for number in range(5):
         RateLimit.objects.create(name=f"limit-{number}", quota=1000)
     (said,) = errors(staff.post(f"{OVERRIDES}add/", override()))["lock_out"]
     assert said.startswith("limit-0, limit-1, limit-2 and 2 more: It blocks you")
 
 
-def test_an_older_version_is_asked_for_before_it_is_restored(staff):  # noqa: F811
+def test_an_older_version_is_asked_for_before_it_is_restored(staff):
     limit = RateLimit.objects.create(name="one", quota=5, **ADMIN)
     limit.quota = 1000
     limit.save()
@@ -183,7 +191,7 @@ def test_an_older_version_is_asked_for_before_it_is_restored(staff):  # noqa: F8
 
 
 @pytest.fixture
-def three(staff):  # noqa: F811
+def three(staff):
     """One harmless, one that locks out, one that cannot be enforced."""
     rate = {"quota": 3, "mode": "shadow"}
     return [
@@ -202,7 +210,7 @@ def enforce(client, limits, **answer):
     return client.post(LIST, {"action": "enforce", "_selected_action": chosen, **answer})
 
 
-def test_the_bulk_action_asks_first_in_numbers(staff, three):  # noqa: F811
+def test_the_bulk_action_asks_first_in_numbers(staff, three):
     page = enforce(staff, three)
     assert page.status_code == 200
     text = unescape(page.content.decode())
@@ -217,7 +225,7 @@ def test_the_bulk_action_asks_first_in_numbers(staff, three):  # noqa: F811
 @pytest.mark.parametrize(
     ("answer", "enforced"), [("harmless", {"harmless"}), ("all", {"harmless", "narrow"})]
 )
-def test_what_was_confirmed_is_done(staff, three, answer, enforced):  # noqa: F811
+def test_what_was_confirmed_is_done(staff, three, answer, enforced):
     asked = enforce(staff, three).context["asked"]
     response = enforce(staff, three, confirmed=answer, told=asked.told)
     assert response.status_code == 302
@@ -227,7 +235,7 @@ def test_what_was_confirmed_is_done(staff, three, answer, enforced):  # noqa: F8
     assert any("broken was left as it is. It cannot be enforced: RE2" in text for text in told)
 
 
-def test_a_confirmation_is_of_what_was_shown(staff, three):  # noqa: F811
+def test_a_confirmation_is_of_what_was_shown(staff, three):
     """Between page and answer somebody lowered the quota: it is asked again."""
     told = enforce(staff, three).context["asked"].told
     RateLimit.objects.filter(name="narrow").update(quota=1)
@@ -239,7 +247,7 @@ def test_a_confirmation_is_of_what_was_shown(staff, three):  # noqa: F811
     assert enforce(staff, three, confirmed="all").status_code == 200
 
 
-def test_all_of_a_filtered_list_are_confirmed_together(staff, three):  # noqa: F811
+def test_all_of_a_filtered_list_are_confirmed_together(staff, three):
     across = {"select_across": "1"}
     page = enforce(staff, three[:1], **across)
     assert b'name="select_across" value="1"' in page.content
@@ -247,7 +255,7 @@ def test_all_of_a_filtered_list_are_confirmed_together(staff, three):  # noqa: F
     assert modes() == {"harmless": "enforce", "narrow": "enforce", "broken": "shadow"}
 
 
-def test_nothing_is_asked_where_nothing_speaks_against_it(staff, three):  # noqa: F811
+def test_nothing_is_asked_where_nothing_speaks_against_it(staff, three):
     assert enforce(staff, three[:1]).status_code == 302
     assert modes()["harmless"] == "enforce"
     # Taking a limit out of force never locks anybody out; nor does what is enforced already.
@@ -260,7 +268,7 @@ def test_nothing_is_asked_where_nothing_speaks_against_it(staff, three):  # noqa
 
 
 @pytest.mark.parametrize("page", [LIST, OVERRIDES, f"{LIST}add/"])
-def test_the_pages_say_that_nothing_is_enforced(staff, page):  # noqa: F811
+def test_the_pages_say_that_nothing_is_enforced(staff, page):
     assert "Nothing is enforced" not in staff.get(page).content.decode()
     with configured(disabled=True):
         assert staff.get(page).content.decode().count("Nothing is enforced") == 1

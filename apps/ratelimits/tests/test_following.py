@@ -180,21 +180,28 @@ def test_redis_that_returns_is_in_force_though_the_database_is_not_to_be_asked(
         eventually(lambda: engine.version == 77, within_s=2)
 
 
-@contextmanager
-def locked():
-    """The database's file, by a program that lets nobody else in."""
-    name = str(connection.settings_dict["NAME"])
-    connection.close()
-    with closing(sqlite3.connect(name, timeout=20, isolation_level=None)) as other:
-        other.execute("PRAGMA locking_mode=EXCLUSIVE")
-        other.execute("BEGIN EXCLUSIVE")
-        yield
-        other.execute("ROLLBACK")
+@pytest.fixture
+def locked(limit, tmp_path, monkeypatch):
+    """New connections are to a copy of the database that another program lets nobody else in."""
+    copy = str(tmp_path / "copy.sqlite3")
+    connection.cursor().execute("VACUUM INTO %s", [copy])
+
+    @contextmanager
+    def held():
+        monkeypatch.setitem(connection.settings_dict, "NAME", copy)
+        with closing(sqlite3.connect(copy, timeout=20, isolation_level=None)) as other:
+            other.execute("PRAGMA locking_mode=EXCLUSIVE")
+            other.execute("BEGIN EXCLUSIVE")
+            yield
+            other.execute("ROLLBACK")
+
+    yield held
+    monkeypatch.undo()
 
 
 @pytest.mark.parametrize("policy", ["allow", "deny"])
 def test_a_database_that_hangs_holds_up_a_start_for_a_second(
-    make_engine, limit, server, policy, monkeypatch
+    make_engine, locked, server, policy, monkeypatch
 ):
     monkeypatch.setattr(engine_module, "START_WAIT_S", START_WAIT_S)
     engine = make_engine(no_ruleset=policy)
@@ -215,7 +222,7 @@ def test_a_database_that_hangs_holds_up_a_start_for_a_second(
 
 
 def test_a_database_that_hangs_keeps_nobody_from_being_counted(
-    make_engine, limit, server, monkeypatch
+    make_engine, locked, server, monkeypatch
 ):
     monkeypatch.setattr(engine_module, "START_WAIT_S", 0.0)
     engine = make_engine()

@@ -524,8 +524,8 @@ def test_a_block_that_was_on_its_way_during_a_reset_is_not_kept(limiter, monkeyp
         limiter.check(targets)
     ask, others = limiter.redis.connections.ask, []
 
-    def slow(command):
-        reply = ask(command)
+    def slow(command, *more):
+        reply = ask(command, *more)
         if not others:
             others.append(command)
             limiter.reset([A])  # Another thread's, while the block travels.
@@ -581,8 +581,8 @@ def test_a_late_reply_does_not_prolong_a_block(limiter, monkeypatch):
     take_block(limiter, targets)
     ask = limiter.redis.connections.ask
 
-    def late(command):
-        reply = ask(command)
+    def late(command, *more):
+        reply = ask(command, *more)
         time.sleep(0.15)
         return reply
 
@@ -624,7 +624,7 @@ def test_a_block_is_served_while_redis_is_away(limiter, monkeypatch):
     left = held(limiter)
     assert left
 
-    def away(command):
+    def away(command, *more):
         raise ConnectionError("away")
 
     monkeypatch.setattr(limiter.redis.connections, "ask", away)

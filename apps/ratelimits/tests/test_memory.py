@@ -425,8 +425,8 @@ def test_an_answer_that_was_on_its_way_during_a_reset_is_not_kept(limiter, monke
     limiter.check(targets)
     ask, others = limiter.redis.connections.ask, []
 
-    def slow(command):
-        reply = ask(command)
+    def slow(command, *more):
+        reply = ask(command, *more)
         if not others:
             others.append(command)
             limiter.reset([A])  # Another thread's, while the denial travels.

@@ -260,7 +260,7 @@ def test_a_slot_is_free_again_after_view_stream_and_error(limit, client):
     assert client.get("/api/test").status_code == 200
 
 
-def test_without_redis_no_request_fails(limit, client, redis_server, engine):
+def test_without_redis_no_request_fails(limit, client, redis_server, engine, caplog):
     limit(on_failure="deny", name="deny", path_kind="exact", path="/api/stream")
     limit(quota=2)
     redis_server.pause()
@@ -270,6 +270,7 @@ def test_without_redis_no_request_fails(limit, client, redis_server, engine):
     finally:
         redis_server.resume()
     assert refused.status_code == 503
+    assert "django.request" not in [record.name for record in caplog.records]
     assert json.loads(refused.content)["type"].endswith("#temporary-reduced-capacity")
     assert int(refused["Retry-After"]) >= 1
 

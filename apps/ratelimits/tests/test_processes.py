@@ -19,6 +19,7 @@ from apps.ratelimits.storage.heartbeat import Heartbeat
 from apps.ratelimits.storage.keys import Keys
 from apps.ratelimits.storage.limiter import Target
 from apps.ratelimits.storage.processes import BEAT_S, LOST_MS, Processes, ProcessStatus, decode
+from tests.clusters import ClusterProcesses
 from tests.servers import RedisProcess
 
 from .test_limiter import A, away, make_limiter, rule
@@ -315,3 +316,18 @@ def test_a_killed_process_is_missed_by_the_others():
         for one in serving:
             one.stop()
         server.stop()
+
+
+def test_processes_are_counted_on_a_cluster_too():
+    cluster = ClusterProcesses("valkey", primaries=3, replicas=0).start()
+    try:
+        limiter = make_limiter(cluster.url)
+        processes = Processes(limiter.client, KEYS)
+        assert processes.beat(ONE) == 1
+        assert processes.beat(replace(ONE, process="two")) == 2
+        assert [status.process for status in processes.alive()] == ["one", "two"]
+        processes.leave("two")
+        assert [status.process for status in processes.alive()] == ["one"]
+        limiter.close()
+    finally:
+        cluster.stop()
