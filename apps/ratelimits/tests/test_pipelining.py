@@ -425,6 +425,23 @@ async def test_closing_fails_what_waits_on_all_lines(make, observer):  # noqa: F
     assert await pipeline.ask(PING) == b"PONG"
 
 
+async def test_retiring_ends_each_connection_with_the_last_who_waits_on_it(make, observer):  # noqa: F811
+    pipeline = make(1.0)
+    await pipeline.ask(PING)
+    first = pipeline.ask(command("BLPOP", "go", 0))
+    await asyncio.sleep(0.05)
+    pipeline.retire()
+    late = pipeline.ask(command("ECHO", "late"))
+    observer.rpush("go", "now")
+    assert await first == [b"go", b"now"]
+    assert await late == b"late"
+    await soon(lambda: not pipeline._lines)
+    idle = make(1.0)
+    await idle.ask(PING)
+    idle.retire()
+    await soon(lambda: not idle._lines)
+
+
 async def test_closing_fails_what_has_not_even_begun(make, opened):  # noqa: F811
     pipeline = make()
     reply = pipeline.ask(PING)
