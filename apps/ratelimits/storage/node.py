@@ -231,11 +231,15 @@ class Node:
         self.connections.close()
 
     def retire(self) -> None:
-        """``close``, and the connections of all event loops: it holds nothing any more."""
+        """``close``, and the connections of all event loops: it holds nothing any more. What is on
+        its way has its reply first."""
         self.close()
-        for loop, pipeline in list(self._pipelines.items()):
-            with contextlib.suppress(RuntimeError):  # The loop is at its end.
-                loop.call_soon_threadsafe(pipeline.close_soon)
+        # Not by items(): a loop that begins meanwhile adds its own.
+        for loop in [of() for of in self._pipelines.keyrefs()]:
+            pipeline = self._pipelines.get(loop) if loop is not None else None
+            if loop is not None and pipeline is not None:
+                with contextlib.suppress(RuntimeError):  # The loop is at its end.
+                    loop.call_soon_threadsafe(pipeline.retire)
 
     async def aclose(self) -> None:
         """Close the connection of the running event loop."""

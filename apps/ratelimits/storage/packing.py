@@ -134,17 +134,15 @@ class PackedLimits:
     def parts(self) -> tuple[tuple[int, PackedLimits], ...]:
         """Place and limits of each identity, for a cluster: they lie in slots of their own."""
         if self._parts is None:
-            self._parts = tuple(
-                (
-                    place,
-                    PackedLimits(self._keys, mine := self._of(place), (0,) * len(mine), part=True),
-                )
-                for place in sorted(set(self.places))
-            )
+            self._parts = tuple((place, self._part(place)) for place in sorted(set(self.places)))
         return self._parts
 
-    def _of(self, place: int) -> list[Rule]:
-        return [r for r, at in zip(self.rules, self.places, strict=True) if at == place]
+    def _part(self, place: int) -> PackedLimits:
+        mine = [r for r, at in zip(self.rules, self.places, strict=True) if at == place]
+        part = PackedLimits(self._keys, mine, (0,) * len(mine), part=True)
+        # Where one of them is to hear of every request, it is not answered from another's memory.
+        part.remembered = self.remembered
+        return part
 
     def read(self, reply: Any) -> Sequence[int]:
         """Of any reply of check.lua: allowed, now, and ok, a, b, c of each rule.

@@ -37,6 +37,7 @@ class Pipeline:
         self._pool = pool
         self._timeout_s = timeout_s
         self._line: _Line | None = None
+        self._retired = False
         # Also those on which somebody still waits. Tasks alone would not keep them alive.
         self._lines: set[_Line] = set()
 
@@ -62,6 +63,7 @@ class Pipeline:
             "protocol": 2,
         }
         line = self._line = _Line(self._pool.connection_class(**options), self._timeout_s)
+        line.spent = self._retired
         self._lines.add(line)
         line.writer.add_done_callback(lambda _: self._ended(line))
         return line
@@ -75,15 +77,18 @@ class Pipeline:
 
     async def close(self) -> None:
         """Fails what still waits."""
-        if writers := self.close_soon():
-            await asyncio.wait(writers)
-
-    def close_soon(self) -> list[asyncio.Task[None]]:
-        """``close`` without waiting for it, on this pipeline's own event loop."""
         writers = [line.writer for line in self._lines]
         for writer in writers:
             writer.cancel()
-        return writers
+        if writers:
+            await asyncio.wait(writers)
+
+    def retire(self) -> None:
+        """Close each connection once nobody waits on it, also those that are made from now on.
+        On this pipeline's own event loop."""
+        self._retired = True
+        for line in self._lines:
+            line.retire()
 
 
 class _Parser(_AsyncHiredisParser):  # type: ignore[misc, unused-ignore]
@@ -223,6 +228,12 @@ class _Line:
             self._timer = None
             if self.spent:
                 self.writer.cancel()
+
+    def retire(self) -> None:
+        """What waits has its own time still; ``_expire`` ends a spent line with the last of it."""
+        self.spent = True
+        if self._timer is None:
+            self.writer.cancel()
 
     def end(self, error: Exception) -> None:
         """Nobody waits on this line any more."""

@@ -508,14 +508,14 @@ def test_a_restart_in_full_use_costs_one_failure_and_no_more(server, observer, m
 
 def test_where_one_stayed_silent_the_older_ones_are_not_asked(make, proxy):
     """The host is gone without a word: nothing shows it but that nobody answers."""
-    made = make(timeout_s=0.2, url=proxy.url)
+    made = make(timeout_s=0.6, url=proxy.url)
     keep(made, 5)
     proxy.freeze()
     with pytest.raises((redis.TimeoutError, TimeoutError)):
         made.ask(PING)
     began_s = time.monotonic()
     assert in_threads(5, lambda: made.ask(PING)) == [b"PONG"] * 5
-    assert time.monotonic() - began_s < 0.2
+    assert time.monotonic() - began_s < 0.6
 
 
 def test_a_connection_that_is_looked_at_is_kept_where_it_is_well(make, opened, long_idle):

@@ -211,7 +211,7 @@ def test_a_block_begins_with_the_first_denial_and_is_not_prolonged(limiter):
         waits.append(decision.retry_after_us)
         assert decision.remaining == 0
         time.sleep(0.02)
-    assert 0.25 < time.monotonic() - began < 0.36
+    assert 0.25 < time.monotonic() - began < 0.6
     # At its end the window may still have longer to run.
     of_the_block = [wait for wait in waits if wait > 50_000]
     assert of_the_block == sorted(of_the_block, reverse=True)

@@ -337,6 +337,28 @@ def test_closing_ends_the_probes(make, server):
     eventually(lambda: name not in {thread.name for thread in threading.enumerate()})
 
 
+@pytest.mark.parametrize("way", ["sync", "async"])
+def test_what_is_on_its_way_to_a_node_that_is_retired_has_its_reply(node, server, way):
+    """As where its last slot has moved to another."""
+    blocked = command("BLPOP", "go", 0)
+
+    async def scenario():
+        asked = asyncio.to_thread(node.ask, blocked) if way == "sync" else node.aask(blocked)
+        asked = asyncio.create_task(asked)
+        with server.client() as observer:
+            while not observer.info("clients")["blocked_clients"]:
+                await asyncio.sleep(0.005)
+            node.retire()
+            await asyncio.sleep(0)
+            observer.rpush("go", "now")
+        reply = await asked
+        await node.aclose()
+        return reply
+
+    assert asyncio.run(scenario()) == [b"go", b"now"]
+    assert node.breaker.failed_total == 0
+
+
 def test_an_error_of_ours_is_no_failure_of_the_server(node):
     for _ in range(10):
         with pytest.raises(redis.ResponseError):
