@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import binascii
 import contextlib
+import itertools
 import logging
 import os
 import random
@@ -26,6 +27,7 @@ from redis.exceptions import AskError, MovedError, TryAgainError
 from . import packing
 from .connections import Sent
 from .errors import Unavailable
+from .keys import tagged
 from .node import Ask, Node
 
 logger = logging.getLogger(__name__)
@@ -54,7 +56,15 @@ class ClusterNode(Node):
 
     def __init__(self, address: Address, *args: Any, **options: Any) -> None:
         self.address = address
+        self._probed_slot = -1
         super().__init__(f"{address[0]}:{address[1]}", *args, **options)
+
+    def probe_in(self, slots: range) -> None:
+        """Probe it by a key that it holds: that another node holds one it says in any state."""
+        if self._probed_slot not in slots:
+            tag = next(tag for tag in map(str, itertools.count()) if slot_of(tag) in slots)
+            self._probed_slot = slot_of(tag)
+            self._probe.write_to(tagged(self._probe_key, tag))
 
     def failure(self, error: Exception) -> Exception:
         if isinstance(error, (AskError, TryAgainError)):
@@ -261,14 +271,18 @@ class Cluster:
     def _take(self, asked: ClusterNode, ranges: Iterable[Sequence[Any]]) -> None:
         """Of CLUSTER SLOTS: first and last slot, the primary's host and port, its replicas."""
         holders: dict[int, ClusterNode] = {}
+        in_slots: dict[ClusterNode, range] = {}
         for first, last, (host, port, *_), *_ in ranges:
             address = (host.decode() if host else asked.address[0], port)
             node = self._node(address)
-            holders.update(dict.fromkeys(range(first, last + 1), node))
+            slots = range(first, last + 1)
+            holders.update(dict.fromkeys(slots, node))
+            in_slots.setdefault(node, slots)
+        for node, slots in in_slots.items():
+            node.probe_in(slots)
         self._holders = holders
         with self._lock:
-            in_use = {id(node) for node in holders.values()}
-            gone = [a for a, node in self._by_address.items() if id(node) not in in_use]
+            gone = [a for a, node in self._by_address.items() if node not in in_slots]
             retired = [self._by_address.pop(address) for address in gone]
         for node in retired:
             node.retire()

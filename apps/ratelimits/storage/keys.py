@@ -69,6 +69,11 @@ class Keys:
         return f"{self.prefix}processes"
 
 
+def tagged(key: str, tag: str) -> str:
+    """The same on a cluster, in the slot of a tag."""
+    return f"{key}:{{{tag}}}"
+
+
 def tag_of(key: str) -> str:
     """The hash tag: the digest of whom a bucket, a log or slots belong to."""
     return key.partition("{")[2].partition("}")[0]

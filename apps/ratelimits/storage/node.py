@@ -58,9 +58,9 @@ class Node:
         self.timeout_s = timeout_s
         self._noted = noted
         self.connections = Connections(pool, most, timeout_s)
-        # A write, since a server that is full or a replica goes on to answer reads.
-        write = packing.command("SET", probe_key, "1", "PX", PROBE_MS)
-        self.breaker = Breaker(name, failures, open_s, _Probe(self.connections, write))
+        self._probe_key = probe_key
+        self._probe = _Probe(self.connections, probe_key)
+        self.breaker = Breaker(name, failures, open_s, self._probe)
         self._make_async_pool = make_async_pool
         self._pipelines: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Pipeline] = (
             weakref.WeakKeyDictionary()
@@ -258,9 +258,13 @@ def _seen(reply: asyncio.Future[Any]) -> None:
 class _Probe:
     """Whether a server serves again, over a new connection, which is kept where it does."""
 
-    def __init__(self, connections: Connections, write: bytes) -> None:
+    def __init__(self, connections: Connections, key: str) -> None:
         self._connections = connections
-        self._write = write
+        self.write_to(key)
+
+    def write_to(self, key: str) -> None:
+        # A write, since a server that is full or a replica goes on to answer reads.
+        self._write = packing.command("SET", key, "1", "PX", PROBE_MS)
 
     def __call__(self) -> None:
         connection = self._connections.connected()
@@ -268,7 +272,7 @@ class _Probe:
             connection.send_packed_command([self._write], check_health=False)
             connection.read_response()
         except redis.exceptions.MovedError:
-            pass  # Of a cluster: another node's key, but this one would not say so if it were down.
+            pass  # Of a cluster: the slot went to another node, but this one goes on to answer.
         except BaseException:
             connection.disconnect()
             raise

@@ -317,6 +317,33 @@ def test_a_part_that_was_counted_here_is_given_back_where_another_denies(make, c
     cluster.wait_until_healthy()
 
 
+@pytest.mark.parametrize("at", range(3))
+def test_a_full_node_is_not_taken_for_well_whichever_it_is(make, cluster, at):
+    """It says of another node's key where that lies, full or not."""
+    full = cluster.primaries()[at]
+    who = somebody(cluster, full)
+    limiter = make(breaker_failures=2, breaker_open_ms=100)
+    target = Target(limit(Algorithm.FIXED_WINDOW, QUOTA), who)
+    limiter.check([target])
+    eventually(lambda: limiter.redis.is_well)
+    breaker = limiter.redis._holder(who).breaker
+    with full.client() as client:
+        client.set(f"{{{who}}}fill", "x" * 3_000_000)
+        client.config_set("maxmemory", "1mb")
+        try:
+            assert degraded(limiter.check([target]))
+            limiter.check([target])
+            failed = breaker.failed_total
+            for _ in range(60):
+                limiter.check([target])
+                time.sleep(0.01)
+            assert breaker.failed_total == failed
+        finally:
+            client.config_set("maxmemory", "0")
+            client.delete(f"{{{who}}}fill")
+    eventually(lambda: not degraded(limiter.check([target])))
+
+
 @pytest.mark.parametrize("way", ["sync", "async"])
 def test_a_slot_that_has_moved_is_followed(limiter, cluster, way):
     source, target = cluster.primaries()[:2]

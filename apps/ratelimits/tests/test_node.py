@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from apps.ratelimits.policy.rules import Algorithm
-from apps.ratelimits.storage import connections
+from apps.ratelimits.storage import connections, pipelining
 from apps.ratelimits.storage.errors import BreakerOpen, Unavailable
 from apps.ratelimits.storage.limiter import Target
 from apps.ratelimits.storage.packing import command
@@ -269,30 +269,37 @@ def test_a_demoted_primary_is_not_taken_for_well(make, server):
     eventually(lambda: not limiter.redis.breaker.is_open)
 
 
-def test_connecting_that_takes_longer_than_a_reply_may_is_done_for_the_next(make, server):
-    """As TLS over a long way: no request waits for it, and one later finds it."""
-    with contextlib.closing(Proxy(server.port, connect_s=0.45)) as proxy:
-        limiter = make(proxy.url, breaker_failures=100)
-        assert one_timeout(took_s(lambda: limiter.redis.ask(PING)))
-        time.sleep(0.4)
-        assert limiter.redis.ask(PING) == b"PONG"
-        assert proxy.accepted == 1
+@pytest.fixture
+def far_away(server, monkeypatch):
+    """As over TLS and a long way: connecting takes longer than a reply may."""
+    for module in (connections, pipelining):
+        monkeypatch.setattr(module, "CONNECT_S", 5)
+    with contextlib.closing(Proxy(server.port, connect_s=2 * TIMEOUT_MS / 1000)) as proxy:
+        yield proxy
 
 
-def test_so_it_is_in_async(make, server):
-    with contextlib.closing(Proxy(server.port, connect_s=0.45)) as proxy:
-        limiter = make(proxy.url, breaker_failures=100)
+def test_connecting_that_takes_longer_than_a_reply_may_is_done_for_the_next(make, far_away):
+    """No request waits for it, and one later finds it."""
+    limiter = make(far_away.url, breaker_failures=100)
+    assert one_timeout(took_s(lambda: limiter.redis.ask(PING)))
+    time.sleep(0.6)
+    assert limiter.redis.ask(PING) == b"PONG"
+    assert far_away.accepted == 1
 
-        async def scenario():
-            with pytest.raises(Unavailable):
-                await limiter.redis.aask(PING)
-            await asyncio.sleep(0.4)
-            reply = await limiter.redis.aask(PING)
-            await limiter.aclose()
-            return reply
 
-        assert asyncio.run(scenario()) == b"PONG"
-        assert proxy.accepted == 1
+def test_so_it_is_in_async(make, far_away):
+    limiter = make(far_away.url, breaker_failures=100)
+
+    async def scenario():
+        with pytest.raises(Unavailable):
+            await limiter.redis.aask(PING)
+        await asyncio.sleep(0.6)
+        reply = await limiter.redis.aask(PING)
+        await limiter.aclose()
+        return reply
+
+    assert asyncio.run(scenario()) == b"PONG"
+    assert far_away.accepted == 1
 
 
 @pytest.mark.skipif("redis" not in flavours(), reason="no redis-server, which alone speaks TLS")
