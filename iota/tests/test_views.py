@@ -1,5 +1,6 @@
 """The site's own pages."""
 
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -41,6 +42,24 @@ def test_without_redis_a_process_is_degraded_and_stays_in_service(engine, client
         redis_server.resume()
     assert response.status_code == 200
     assert response.json()["redis"] == "degraded"
+
+
+def test_the_page_without_redis_waits_once_and_says_what_it_does_not_know(
+    engine, client, redis_server
+):
+    """The middleware has waited already: its own look would be a second timeout."""
+    RateLimit.objects.create(name="all", quota=1000)
+    assert "of 1000 left" in client.get("/").content.decode()
+    redis_server.pause()
+    try:
+        began_s = time.monotonic()
+        page = client.get("/").content.decode()
+        took_s = time.monotonic() - began_s
+    finally:
+        redis_server.resume()
+    assert "not known for a moment" in page
+    assert "No limit counts you" not in page
+    assert took_s < 1.9  # Of a timeout of 1 s, in tests.
 
 
 @pytest.mark.parametrize(("policy", "status"), [("allow", 200), ("deny", 503)])
