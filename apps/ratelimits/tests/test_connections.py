@@ -120,6 +120,11 @@ def clients(observer) -> int:
     return len(observer.client_list()) - 1
 
 
+def blocked(observer) -> int:
+    """Those that wait on the server: connected, and asked."""
+    return int(observer.info("clients")["blocked_clients"])
+
+
 def keep(made: Connections, number: int) -> None:
     """Have that many connections open and free."""
     together = threading.Barrier(number)
@@ -180,7 +185,7 @@ def test_one_more_than_the_bound_waits_until_one_comes_free(make, observer, open
     made = make(1)
     with ThreadPoolExecutor(2) as pool:
         busy = pool.submit(made.ask, command("BLPOP", "go", 0))
-        eventually(lambda: clients(observer) == 1)
+        eventually(lambda: blocked(observer) == 1)
         one_more = pool.submit(made.ask, PING)
         eventually(lambda: made._waiting)
         observer.rpush("go", "now")
@@ -193,7 +198,7 @@ def test_who_waits_is_told_when_the_one_in_use_is_lost(make, observer):
     made = make(1)
     with ThreadPoolExecutor(2) as pool:
         busy = pool.submit(made.ask, command("BLPOP", "go", 0))
-        eventually(lambda: clients(observer) == 1)
+        eventually(lambda: blocked(observer) == 1)
         one_more = pool.submit(made.ask, PING)
         eventually(lambda: made._waiting)
         observer.client_kill_filter(_type="normal", skipme=True)
@@ -206,7 +211,7 @@ def test_one_more_than_the_bound_is_refused_in_time(make, observer):
     made = make(1)
     with ThreadPoolExecutor(1) as pool:
         busy = pool.submit(made.ask, command("BLPOP", "go", 0))
-        eventually(lambda: clients(observer) == 1)
+        eventually(lambda: blocked(observer) == 1)
         began_s = time.monotonic()
         with pytest.raises(redis.exceptions.MaxConnectionsError):
             made.ask(PING, within_s=0.1)
@@ -238,7 +243,7 @@ def test_who_is_interrupted_while_waiting_takes_no_place(make, observer):
     made = make(1)
     with ThreadPoolExecutor(2) as pool:
         busy = pool.submit(made.ask, command("BLPOP", "go", 0))
-        eventually(lambda: clients(observer) == 1)
+        eventually(lambda: blocked(observer) == 1)
         with interrupted(0.1), pytest.raises(Interrupted):
             made.ask(PING)
         assert not made._waiting
@@ -283,7 +288,7 @@ def test_a_child_may_use_the_bound_anew_whatever_its_parents_threads_do(make, ob
     made = make(1)
     with ThreadPoolExecutor(2) as pool:
         busy = pool.submit(made.ask, command("BLPOP", "go", 0))
-        eventually(lambda: clients(observer) == 1)
+        eventually(lambda: blocked(observer) == 1)
         one_more = pool.submit(made.ask, PING)
         eventually(lambda: made._waiting)
         # As when another thread is just at it.
