@@ -21,8 +21,8 @@ import redis
 from ..policy import algorithms
 from ..policy.decision import ALLOWED, Charge, Decision, Held, Verdict, decide_all, together
 from ..policy.identity import Digests
-from ..policy.rules import Algorithm, Counts, FailurePolicy, Mode, Rate, Rule
-from . import packing, topology, transport
+from ..policy.rules import Algorithm, FailurePolicy, Mode, Rate, Rule
+from . import charges, packing, topology, transport
 from .cluster import Cluster
 from .errors import Unavailable
 from .failures import Failures
@@ -263,21 +263,13 @@ class RateLimiter:
         ]
         if not charge or all(decision.allowed for decision in decisions):
             return together(decisions), [], []
-        refunds: list[Charge] = []
-        slots: list[Held] = []
-        for at, (part, reply) in enumerate(zip(parts, replies, strict=True)):
-            decision = decisions[at]
-            if not decision.allowed:
-                continue
-            if isinstance(reply, Unavailable):
-                charged = list(decision.charges)
-            else:
-                charged = self._charged(part.limits, part.whom, reply, every=True)
-            slots += decision.held
-            refunds += [c for c in charged if c.rule.rate.algorithm is not Algorithm.CONCURRENCY]
-            decisions[at] = decision.refunded(charged)
-            decisions[at].held = ()
-        return together(decisions), refunds, slots
+        taken = [
+            list(decision.charges)
+            if isinstance(reply, Unavailable)
+            else charges.charged(part.limits, part.whom, reply, every=True)
+            for part, reply, decision in zip(parts, replies, decisions, strict=True)
+        ]
+        return charges.undone(decisions, taken)
 
     def check(self, targets: Sequence[Target], *, charge: bool = True) -> Decision:
         """``check_limits``, for limits that are named with whom they count."""
@@ -325,13 +317,13 @@ class RateLimiter:
         self.denials.forget(None)
         self._packed.clear()
 
-    def refund(self, charges: Sequence[Charge]) -> int:
+    def refund(self, taken: Sequence[Charge]) -> int:
         """``Returns.refund``."""
-        return self._returns.refund(charges)
+        return self._returns.refund(taken)
 
-    async def arefund(self, charges: Sequence[Charge]) -> int:
+    async def arefund(self, taken: Sequence[Charge]) -> int:
         """``refund`` on the running event loop."""
-        return await self._returns.arefund(charges)
+        return await self._returns.arefund(taken)
 
     def acquire(self, target: Target) -> Decision:
         """Take a slot of a concurrency limit; the decision's ``held`` is what to release."""
@@ -392,8 +384,8 @@ class RateLimiter:
             return decision
         if limits.slots or limits.by_response:
             if decision.allowed:
-                decision.held = tuple(self._held(limits, whom, member, reply))
-                decision.charges = tuple(self._charged(limits, whom, reply))
+                decision.held = tuple(charges.held(self.keys, limits, whom, member, reply))
+                decision.charges = tuple(charges.charged(limits, whom, reply))
         elif forgotten == self.forgotten:
             if not decision.allowed:
                 if limits.remembered:
@@ -405,31 +397,6 @@ class RateLimiter:
                 self.denials.forget(whom)
                 self.leases.forget(whom)
         return decision
-
-    def _charged(
-        self, limits: PackedLimits, whom: tuple[str, ...], reply: Any, *, every: bool = False
-    ) -> list[Charge]:
-        """The charges of a reply that wait for the response, or all."""
-        numbers = limits.read(reply)
-        now_us, charges = numbers[1], []
-        for at, rule, place in zip(
-            range(2, len(numbers), 4), limits.rules, limits.places, strict=True
-        ):
-            ok, a, b, c = numbers[at : at + 4]
-            if ok == 1 and (every or rule.counts is not Counts.EVERY):
-                state = algorithms.State(a, b, c, ((now_us, rule.rate.cost),))
-                charges.append(Charge(rule, whom[place], state, now_us))
-        return charges
-
-    def _held(
-        self, limits: PackedLimits, whom: tuple[str, ...], member: str, reply: Sequence[int]
-    ) -> list[Held]:
-        """The slots that an allowed request holds."""
-        return [
-            Held(self.keys.sidecar(rule, whom[place]) or "", member)
-            for ok, rule, place in zip(reply[2::4], limits.rules, limits.places, strict=True)
-            if ok == 1 and rule.rate.algorithm is Algorithm.CONCURRENCY
-        ]
 
     def _without_redis(self, packed: PackedLimits, whom: tuple[str, ...], charge: bool) -> Decision:
         """The failure policies: deny before local before allow; shadow limits say nothing."""
@@ -452,8 +419,8 @@ class RateLimiter:
         if not local or not charge:
             return ALLOWED
         member = _member()
-        verdicts, charges = self._local.decide(local, member)
-        return decide_all(verdicts, held=(Held("", member),), charges=charges)
+        verdicts, taken = self._local.decide(local, member)
+        return decide_all(verdicts, held=(Held("", member),), charges=taken)
 
 
 def _member() -> str:
