@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import os
 import random
 import threading
 import time
@@ -18,6 +17,7 @@ from collections.abc import Callable
 import redis
 
 from .errors import BreakerOpen
+from .forks import BeginsAnew
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ LEAST_WAIT = 0.5
 same server at the same moment do not all come back at the same moment."""
 
 
-class Breaker:
+class Breaker(BeginsAnew):
     """Closed until ``failures`` calls in a row fail; then open until ``probe`` returns.
 
     ``probe`` raises redis.RedisError or OSError where the server cannot serve yet. It is called in
@@ -43,8 +43,7 @@ class Breaker:
         self._failures = failures
         self._open_s = open_s
         self._probe = probe
-        self._begin()
-        _living.add(self)
+        super().__init__()
 
     def _begin(self) -> None:
         """Also in a forked child, which has no probing thread."""
@@ -149,15 +148,3 @@ def _probe_until_well(
             # Else the server would never be asked again.
             logger.exception("The probe of %s failed for a reason of its own", breaker.name)
         del breaker
-
-
-_living: weakref.WeakSet[Breaker] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for breaker in list(_living):
-        breaker._begin()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

@@ -13,7 +13,6 @@ import binascii
 import contextlib
 import itertools
 import logging
-import os
 import random
 import threading
 import time
@@ -27,6 +26,7 @@ from redis.exceptions import AskError, MovedError, TryAgainError
 from . import packing
 from .connections import Sent
 from .errors import Unavailable
+from .forks import BeginsAnew
 from .keys import tagged
 from .node import Ask, Node
 
@@ -80,7 +80,7 @@ class _Hop(NamedTuple):
     wait_s: float = 0.0
 
 
-class Cluster:
+class Cluster(BeginsAnew):
     """Asks the node that holds the slot of ``tag``. Raises as Node does.
 
     ``make_node`` is called once for each node that is heard of; ``starts`` are those to begin with.
@@ -101,8 +101,7 @@ class Cluster:
         self._make_node = make_node
         self._by_address: dict[Address, ClusterNode] = {}
         self._holders: dict[int, ClusterNode] = {}
-        self._begin()
-        _living.add(self)
+        super().__init__()
 
     def _begin(self) -> None:
         """Also in a forked child, which has no thread that reads the map."""
@@ -329,15 +328,3 @@ def _read_until_well(of: weakref.ref[Cluster]) -> None:
             return
         del cluster
         time.sleep(READ_EVERY_S * random.uniform(0.5, 1.5))
-
-
-_living: weakref.WeakSet[Cluster] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for cluster in list(_living):
-        cluster._begin()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

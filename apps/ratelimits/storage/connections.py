@@ -10,7 +10,6 @@ is new at each request. What was opened last is used first, so that a busy site 
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import struct
 import sys
@@ -20,6 +19,8 @@ import weakref
 from typing import Any, NamedTuple
 
 import redis
+
+from .forks import BeginsAnew
 
 IDLE_S = 1.0
 """After so long the server may have closed a connection: it is looked at before it is used."""
@@ -48,15 +49,14 @@ class Sent(NamedTuple):
     second: bool
 
 
-class Connections:
+class Connections(BeginsAnew):
     """A bounded last-in-first-out list of the connections that ``pool`` would make."""
 
     def __init__(self, pool: redis.ConnectionPool, most: int, timeout_s: float) -> None:
         self._pool = pool
         self._most = most
         self._timeout_s = timeout_s
-        self._begin()
-        _living.add(self)
+        super().__init__()
 
     def _begin(self) -> None:
         """Also in a forked child: a connection of its parent's is not its own."""
@@ -427,15 +427,3 @@ def _anew(error: BaseException) -> Exception:
     if isinstance(error, (redis.RedisError, OSError)):
         return type(error)(*error.args)
     return redis.ConnectionError(repr(error))
-
-
-_living: weakref.WeakSet[Connections] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for connections in list(_living):
-        connections._begin()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

@@ -7,10 +7,8 @@ heartbeat, and staff see them in the admin.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
-import weakref
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,6 +18,7 @@ import redis
 
 from ..policy.rules import FailurePolicy
 from .errors import Unavailable
+from .forks import BeginsAnew
 
 logger = logging.getLogger(__name__)
 
@@ -165,7 +164,7 @@ class Outage:
     decided: int = 0
 
 
-class Failures:
+class Failures(BeginsAnew):
     """One limiter's, in one process: a forked child counts its own.
 
     ``note`` each failed call, ``decided`` each request that a policy decided, ``answered`` now
@@ -179,8 +178,7 @@ class Failures:
     ) -> None:
         self._clock_s = clock_s
         self._wall_s = wall_s
-        self._begin()
-        _living.add(self)
+        super().__init__()
 
     def _begin(self) -> None:
         self._lock = threading.Lock()
@@ -283,15 +281,3 @@ class Failures:
             )
         elif self._matters(outage):
             self._untold.append(outage)
-
-
-_living: weakref.WeakSet[Failures] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for failures in list(_living):
-        failures._begin()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

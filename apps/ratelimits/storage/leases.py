@@ -10,14 +10,13 @@ same time, one of them asks for a block and the others for their own request.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-import weakref
 from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from ..policy.decision import Decision
+from .forks import BeginsAnew
 from .packing import PackedLimits
 
 MOST_LEASES = 10_000
@@ -58,13 +57,12 @@ class _Lease:
         self.uses: list[int] = []
 
 
-class Leases:
+class Leases(BeginsAnew):
     """Serves requests of leased limits, and says how large the next block is to be."""
 
     def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._clock_s = clock_s
-        self._begin()
-        _living.add(self)
+        super().__init__()
 
     def _begin(self) -> None:
         """Also in a forked child: its parent serves what it has taken, and nobody else."""
@@ -158,15 +156,3 @@ class Leases:
             for whom in list(self._held):
                 if digests is None or not set(digests).isdisjoint(whom[1]):
                     del self._held[whom]
-
-
-_living: weakref.WeakSet[Leases] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for leases in list(_living):
-        leases._begin()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

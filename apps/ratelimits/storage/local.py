@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +13,7 @@ from typing import NamedTuple
 from ..policy import algorithms
 from ..policy.decision import Charge, Verdict
 from ..policy.rules import MAX_WINDOW_US, Algorithm, Rate, Rule
+from .forks import BeginsAnew
 
 MAX_IDENTITIES = 10_000
 
@@ -55,7 +54,7 @@ class _Kept(NamedTuple):
     since_us: int = 0
 
 
-class LocalLimiter:
+class LocalLimiter(BeginsAnew):
     """The reference arithmetic over a bounded dict of states, oldest forgotten first.
 
     ``processes`` may change at any time: what was counted stays counted, of a larger or a smaller
@@ -68,8 +67,7 @@ class LocalLimiter:
         self.processes = processes
         self._clock_us = clock_us
         self._seen_us = 0
-        self._begin()
-        _living.add(self)
+        super().__init__()
 
     def _begin(self) -> None:
         """Also in a forked child, which has a share of its own: a thread of its parent's may have
@@ -145,15 +143,3 @@ class LocalLimiter:
                 if kept is not None:
                     state = algorithms.refund(rule.rate, kept.state, kept.state, 1, member)
                     self._states[key] = kept._replace(state=state)
-
-
-_living: weakref.WeakSet[LocalLimiter] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for limiter in list(_living):
-        limiter._begin()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
