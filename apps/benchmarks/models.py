@@ -159,7 +159,7 @@ class Baseline(models.Model):
         ordering = ["-since"]
         indexes = [
             models.Index(
-                fields=["metric", "machine", "branch", "since"], name="benchmarks_baseline"
+                fields=["metric", "machine", "branch", "since"], name="benchmarks_baseline_where"
             )
         ]
 

@@ -167,7 +167,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='baseline',
-            index=models.Index(fields=['metric', 'machine', 'branch', 'since'], name='benchmarks_baseline'),
+            index=models.Index(fields=['metric', 'machine', 'branch', 'since'], name='benchmarks_baseline_where'),
         ),
         migrations.AddConstraint(
             model_name='regression',
