@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.benchmarks import regression
+from apps.benchmarks import regression, statistics
 from apps.benchmarks.records import Direction
 from apps.benchmarks.regression import (
     Outcome,
@@ -86,17 +86,26 @@ def test_a_figure_of_zero_has_no_ratio():
 
 
 @given(st.lists(st.floats(1, 1e6), min_size=10, max_size=20), st.floats(1, 1e6))
-def test_a_suspect_is_exactly_what_lies_outside_the_band(baseline, value):
-    band = regression.band(baseline)
-    assert band is not None
-    if min(abs(value - band.low), abs(value - band.high)) < 1e-6 * value:
-        return
-    outside = not band.low <= value <= band.high
-    assert (suspect(value, baseline, HIGHER).outcome is Outcome.SUSPECTED) is outside
+def test_a_suspect_is_over_the_threshold_and_over_three_mad(baseline, value):
+    middle, mad = statistics.median(baseline), statistics.mad(baseline)
+    up = suspect(value, baseline, LOWER)
+    if value > middle:
+        far = value - middle > 3 * mad and value > 1.1 * middle
+        assert (up.outcome is Outcome.SUSPECTED) is far or value == pytest.approx(middle + 3 * mad)
+
+
+@given(st.lists(st.floats(1, 1e3), min_size=11, max_size=11), st.floats(1, 1e3))
+def test_a_time_and_its_rate_are_judged_alike(times, time):
+    rates = [1_000 / value for value in times]
+    one, other = suspect(time, times, LOWER), suspect(1_000 / time, rates, HIGHER)
+    band = regression.band(times)
+    if time not in (pytest.approx(band.low), pytest.approx(band.high), pytest.approx(band.median)):
+        assert (one.outcome, one.better) == (other.outcome, other.better)
 
 
 def test_without_enough_runs_there_is_no_band():
     assert regression.band(AROUND_100[:9]) is None
+    assert regression.band([0.0] * 20) is None
 
 
 # The test
@@ -238,6 +247,10 @@ def test_without_a_change_ten_runs_raise_a_false_alarm_in_at_most_two_percent_of
     found = rate({"worse", "better"}, size, 1, runs=10)
     print(f"noise {size:.0%}: a false alarm within 10 runs in {found:.2%} of series")
     assert found <= most
+
+
+def test_a_fifth_less_time_is_found_as_a_quarter_more_is():
+    assert rate({"better"}, 0.08, 0.8, runs=3) >= 0.95
 
 
 @pytest.mark.parametrize(
