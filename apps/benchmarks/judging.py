@@ -201,10 +201,10 @@ def _new_medians(
 
 def _suspicion(suspect: Regression, run: BenchmarkRun, new: list[float]) -> rule.Suspicion:
     metric = suspect.metric
-    before = run.measurements.values_list("taken_at", flat=True).get(metric=metric)
+    taken = run.measurements.filter(metric=metric).values_list("taken_at", flat=True).first()
     return rule.Suspicion(
         new=new,
-        baseline=baseline(metric, suspect.machine, suspect.branch, before),
+        baseline=baseline(metric, suspect.machine, suspect.branch, taken),
         direction=Direction(metric.direction),
         better=suspect.better,
         threshold=threshold(metric),
