@@ -19,6 +19,7 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 
 from .broker import Broker
+from .mail import MailServer
 from .variables import VARIABLES, Refused, Variable, as_markdown
 
 MASK = "********"
@@ -75,6 +76,9 @@ class Settings:
     database: Mapping[str, Any] = field(repr=False)
     redis_url: str = field(repr=False)
     celery_broker: Broker
+    admins: tuple[str, ...]
+    mail_server: MailServer
+    mail_from: str
     time_zone: str
     language_code: str
     log_level: str
@@ -229,6 +233,9 @@ def _settings(values: dict[str, Any]) -> Settings:
         database=database,
         redis_url=values["REDIS_URL"],
         celery_broker=Broker.of(values["CELERY_BROKER_URL"] or values["REDIS_URL"]),
+        admins=values["IOTA_ADMINS"],
+        mail_server=MailServer.of(values["IOTA_MAIL_URL"]),
+        mail_from=values["IOTA_MAIL_FROM"],
         time_zone=values["IOTA_TIME_ZONE"],
         language_code=values["IOTA_LANGUAGE_CODE"],
         log_level=values["IOTA_LOG_LEVEL"],

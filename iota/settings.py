@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .config import create_settings
+from .mail import TIMEOUT_S
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 CONFIG = create_settings()
@@ -142,6 +143,15 @@ CELERY_BEAT_SCHEDULE = {
 }
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 
+ADMINS = [("", address) for address in CONFIG.admins]
+SERVER_EMAIL = DEFAULT_FROM_EMAIL = CONFIG.mail_from
+EMAIL_SUBJECT_PREFIX = "[IOTA] "
+EMAIL_HOST, EMAIL_PORT = CONFIG.mail_server.host, CONFIG.mail_server.port
+EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = CONFIG.mail_server.user, CONFIG.mail_server.password
+EMAIL_USE_TLS = CONFIG.mail_server.scheme == "smtp+tls"
+EMAIL_USE_SSL = CONFIG.mail_server.scheme == "smtps"
+EMAIL_TIMEOUT = TIMEOUT_S
+
 UNFOLD = {"SITE_TITLE": "IOTA", "SITE_HEADER": "IOTA", "SITE_SUBHEADER": "Rate limits"}
 
 LOGGING = {
@@ -153,6 +163,8 @@ LOGGING = {
     # A denied request is news to its client, not to the log; nor is a host that is not ours, which
     # would fill the log with a traceback and the client's own text for each request.
     "loggers": {
+        # Without Django's handlers: one of them mails each error to ADMINS while its request waits.
+        "django": {"handlers": [], "level": "INFO"},
         "django.request": {"level": "ERROR"},
         "django.security.DisallowedHost": {"level": "CRITICAL"},
     },

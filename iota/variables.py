@@ -21,6 +21,8 @@ from apps.ratelimits.storage.topology import SCHEMES as REDIS_SCHEMES
 from apps.ratelimits.storage.topology import Topology
 
 from .broker import Broker
+from .mail import PORTS as MAIL_SCHEMES
+from .mail import MailServer
 
 DATABASE_SCHEMES = ("sqlite", "postgres", "postgresql", "psql")
 BROKER_SCHEMES = ("redis", "rediss", "redis+socket", "redis+sentinel", "amqp", "amqps", "pyamqp")
@@ -145,6 +147,20 @@ def _one_of(choices: tuple[str, ...]) -> Callable[[Any], str]:
         return str(value)
 
     return check
+
+
+def _addresses(values: Any) -> tuple[str, ...]:
+    if not all(re.fullmatch(r"[^@\s<>,]+@[^@\s<>,]+", value) for value in values):
+        raise Refused
+    return tuple(values)
+
+
+def _mail_url(value: Any) -> str:
+    try:
+        MailServer.of(value)
+    except ValueError as error:
+        raise Refused from error
+    return str(value)
 
 
 def _time_zone(value: Any) -> str:
@@ -323,6 +339,30 @@ VARIABLES = (
         MAX_IDENTITIES,
         "How many clients a limit that does not say counts apart in its window; further new ones "
         "share one count. 0: no bound.",
+    ),
+    Variable(
+        "IOTA_ADMINS",
+        "list",
+        [],
+        "Who gets mail of confirmed regressions of benchmarks. Empty: nobody.",
+        "addresses such as ada@example.com, separated by commas",
+        _addresses,
+    ),
+    Variable(
+        "IOTA_MAIL_URL",
+        "str",
+        "smtp://localhost",
+        "The server that mail leaves by.",
+        f"a URL of {', '.join(MAIL_SCHEMES)}, such as smtp+tls://user:password@mail.example.com",
+        _mail_url,
+    ),
+    Variable(
+        "IOTA_MAIL_FROM",
+        "str",
+        "iota@localhost",
+        "The sender of mail.",
+        "an address such as iota@example.com",
+        lambda value: _addresses([value])[0],
     ),
     Variable(
         "IOTA_TIME_ZONE", "str", "UTC", "Of the admin.", "a zone such as Europe/Paris", _time_zone
