@@ -41,7 +41,6 @@ class PageAdmin(ModelAdmin):  # type: ignore[misc]
         request.current_app = self.admin_site.name
         whole = {
             **self.admin_site.each_context(request),
-            "opts": self.opts,
             "title": title,
             "media": self.media + forms.Media(css={"all": ["benchmarks/pages.css"]}),
             **context,

@@ -23,28 +23,21 @@ CLEAR = "rgba(0, 0, 0, 0)"
 
 def data(series: Series, drawn: Sequence[int], happened: Iterable[Happening]) -> str:
     points = [series.points[place] for place in drawn]
-    lows = [point.median - point.mad for point in points]
-    highs = [point.median + point.mad for point in points]
-    if series.band:
-        lows.append(series.band.low)
-        highs.append(series.band.high)
-    bottom, top = min(lows), max(highs)
-    margin = (top - bottom) * 0.06 or abs(top) * 0.06 or 1.0
-    bottom, top = max(0.0, bottom - margin) if bottom >= 0 else bottom - margin, top + margin
-    return json.dumps({"datasets": [
+    levels = [(series.points[place].at, "Another level begins") for place in series.change_points]
+    edges = _extent(series, points)
+    datasets = [
         *_medians(series, points),
-        _lines("Level changes", PURPLE, [], bottom, top, [
-            (series.points[place].at, "Another level begins") for place in series.change_points
-        ]),
-        _lines("Happened", GREY, [2, 4], bottom, top, [
-            (one.at, f"{one.kind}: {one.text}") for one in happened
-        ]),
+        _lines("Level changes", PURPLE, [], edges, levels),
+        _lines("Happened", GREY, [2, 4], edges, [(o.at, f"{o.kind}: {o.text}") for o in happened]),
         *_band(series, points),
         *_spread(points),
-    ]})  # fmt: skip
+    ]
+    return json.dumps({"datasets": datasets})
 
 
-def options(unit: str) -> str:
+def options(series: Series, drawn: Sequence[int]) -> str:
+    bottom, top = _extent(series, [series.points[place] for place in drawn])
+    unit = series.metric.unit
     ticks = {"color": GREY, "maxRotation": 0, "maxTicksLimit": 8}
     grid = {"tickWidth": 0, "color": GREY}
     return json.dumps(
@@ -57,13 +50,27 @@ def options(unit: str) -> str:
             "scales": {
                 "x": {"type": "linear", "ticks": ticks, "grid": {**grid, "display": False}},
                 "y": {
-                    "ticks": {"color": GREY, "maxTicksLimit": 7},
+                    "min": bottom,
+                    "max": top,
+                    "ticks": {"color": GREY, "maxTicksLimit": 7, "includeBounds": False},
                     "grid": grid,
                     "title": {"display": bool(unit), "text": unit, "color": GREY},
                 },
             },
         }
     )
+
+
+def _extent(series: Series, points: Sequence[Point]) -> tuple[float, float]:
+    """Of all that is drawn, with a margin; never below 0 for figures that are not."""
+    lows = [point.median - point.mad for point in points]
+    highs = [point.median + point.mad for point in points]
+    if series.band:
+        lows.append(series.band.low)
+        highs.append(series.band.high)
+    bottom, top = min(lows), max(highs)
+    margin = (top - bottom) * 0.06 or abs(top) * 0.06 or 1.0
+    return (max(0.0, bottom - margin) if bottom >= 0 else bottom - margin), top + margin
 
 
 def _medians(series: Series, points: Sequence[Point]) -> list[dict[str, Any]]:
@@ -154,11 +161,11 @@ def _lines(
     label: str,
     colour: str,
     dash: list[int],
-    bottom: float,
-    top: float,
+    edges: tuple[float, float],
     marks: Iterable[tuple[datetime, str]],
 ) -> dict[str, Any]:
     """Upright lines, each with a mark on top that says what it is."""
+    bottom, top = edges
     dots: list[dict[str, Any]] = []
     for at, text in marks:
         said = [text, exact(at)]
@@ -178,6 +185,7 @@ def _lines(
         "pointHitRadius": [0, 8, 0] * (len(dots) // 3),
         "pointStyle": "rectRot" if dash else "rect",
         "spanGaps": False,
+        "clip": False,
         "order": 4,
     }
 

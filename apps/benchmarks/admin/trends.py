@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
@@ -17,7 +17,7 @@ from django.urls import path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from unfold.widgets import UnfoldAdminSelectWidget
+from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from .. import handling, statistics
 from ..models import Machine, Measurement, Metric, Regression
@@ -72,6 +72,7 @@ class ChoiceForm(forms.Form):
 class MetricForm(forms.ModelForm):  # type: ignore[type-arg]
     reason = forms.CharField(
         required=False,
+        widget=UnfoldAdminTextInputWidget,
         help_text="Of ignoring the metric: what is open of it is closed with it.",
     )
 
@@ -185,7 +186,7 @@ def _drawn(request: HttpRequest, series: Series) -> dict[str, Any]:
     return {
         "drawn": len(drawn),
         "chart_data": chart.data(series, drawn, happened),
-        "chart_options": chart.options(series.metric.unit),
+        "chart_options": chart.options(series, drawn),
         "happened": happened,
         "newest": points[-1],
         "baseline_mad": _mad(series),
@@ -247,23 +248,31 @@ def _places(metric: Metric) -> dict[tuple[Machine, str], None]:
 def _chosen(
     request: HttpRequest, metric: Metric, places: dict[tuple[Machine, str], None]
 ) -> Chosen:
-    """What was asked for, or the newest that there is of it."""
+    """What was asked for; of what was not, where it is worst, else where it was measured last."""
     machine, branch = request.GET.get("machine"), request.GET.get("branch")
     period = request.GET.get("period", PERIOD)
     fitting = [
-        place
-        for place in places
-        if (machine is None or str(place[0].pk) == machine) and branch in (None, place[1])
+        (one, name)
+        for one, name in places
+        if machine in (None, str(one.pk)) and branch in (None, name)
     ]
-    ids = [(place[0].pk, place[1]) for place in (fitting or places)]
-    newest = Measurement.objects.filter(metric=metric).order_by("-pk")
-    if len(ids) > 1:
-        newest = newest.filter(machine__in={pk for pk, _ in ids}, branch__in={b for _, b in ids})
-        first = newest.values_list("machine", "branch").first()
-        ids = [first] if first in ids else ids
-    of = next(place for place in places if (place[0].pk, place[1]) == ids[0])
+    by_id = {(one.pk, name): (one, name) for one, name in fitting or places}
+    found = Regression.objects.filter(metric=metric, state__in=Regression.OPEN, better=False)
+    worst = [one for one in found if (one.machine_id, one.branch) in by_id]
+    if len(by_id) == 1:
+        (of,) = by_id.values()
+    elif worst:
+        first = max(worst, key=badness)
+        of = by_id[first.machine_id, first.branch]
+    else:
+        of = by_id[max(by_id, key=lambda place: _last_taken(metric, *place))]
     note = "" if fitting else "It was not measured there: shown is where it was last."
     return Chosen(metric, *of, period if period in PERIODS else PERIOD, note)
+
+
+def _last_taken(metric: Metric, machine: int, branch: str) -> datetime:
+    taken = Measurement.objects.filter(metric=metric, machine=machine, branch=branch)
+    return taken.order_by("-taken_at").values_list("taken_at", flat=True)[0]
 
 
 def _by_suite(metrics: Iterable[Metric]) -> list[tuple[str, list[tuple[int, str]]]]:

@@ -22,11 +22,16 @@ def figure(value: float | None, unit: str = "") -> str:
     if value == 0 or not math.isfinite(value):
         text = f"{value:g}"
     else:
-        digits = max(0, 2 - math.floor(math.log10(abs(value))))
+        digits = max(0, 2 - math.floor(math.log10(abs(float(f"{value:.2e}")))))
         text = f"{value:,.{digits}f}"
         if "." in text:
             text = text.rstrip("0").rstrip(".") if value == int(value) else text
     return f"{text} {unit}".rstrip()
+
+
+@register.filter
+def chance(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
 
 
 @register.filter

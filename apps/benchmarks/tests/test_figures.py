@@ -16,6 +16,7 @@ from apps.benchmarks.templatetags.figures import ago, figure, lasted
         (123.456, "", "123"),
         (1234567.0, "bytes", "1,234,567 bytes"),
         (100.0, "us", "100 us"),
+        (99.97, "us", "100 us"),
         (2.0, "us", "2 us"),
         (0, "us", "0 us"),
         (-45.67, "ms", "-45.7 ms"),

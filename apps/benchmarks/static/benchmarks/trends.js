@@ -9,7 +9,7 @@ addEventListener("load", () => {
   const { zone, language, run } = document.querySelector("#trend").dataset;
   const day = new Intl.DateTimeFormat(language, { timeZone: zone, day: "numeric", month: "short" });
   const hour = new Intl.DateTimeFormat(language, {
-    timeZone: zone, day: "numeric", month: "short", hour: "2-digit", minute: "2-digit",
+    timeZone: zone, day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", hourCycle: "h23",
   });
   const { x, y } = chart.options.scales;
   x.ticks.callback = function (at) {
