@@ -57,7 +57,10 @@ def enqueue(run: BenchmarkRun) -> None:
     """By name: the pages need not import what measures. Raises ValueError where nobody takes it,
     and the run says so too: it must not wait for ever."""
     try:
-        current_app.send_task(TASK, [run.pk], retry=False)
+        # A connection of its own: the pool's would try for seconds, while the page waits.
+        with current_app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0, timeout=2)
+            current_app.send_task(TASK, [run.pk], connection=connection, retry=False)
     except OperationalError as error:
         run.state, run.ended_at = State.FAILED, timezone.now()
         run.note = "Celery's broker did not answer."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin
@@ -24,7 +25,8 @@ LIST = "admin:benchmarks_regression_changelist"
 CLOSED = 25
 """On a page of what is over."""
 
-DECISIONS = {
+Decision = Callable[[Regression, Any, str], object]
+DECISIONS: dict[str, tuple[Decision, str]] = {
     "acknowledge": (handling.acknowledge, "Acknowledged: it stays open, and is not told again."),
     "accept": (handling.accept_as_baseline, "Accepted: the series begins anew with that run."),
     "ignore": (handling.ignore, "Ignored: it is not opened again at this level."),
@@ -82,7 +84,7 @@ class RegressionAdmin(PageAdmin):
         def decide() -> None:
             if chosen not in DECISIONS:
                 raise ValueError(f"Choose one of {', '.join(DECISIONS)}.")
-            DECISIONS[chosen][0](regression, request.user, request.POST.get("reason", ""))  # type: ignore[arg-type]
+            DECISIONS[chosen][0](regression, request.user, request.POST.get("reason", ""))
 
         attempt(request, decide, DECISIONS[chosen][1] if chosen in DECISIONS else "")
         return back(request, reverse(LIST))

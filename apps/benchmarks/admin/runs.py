@@ -43,7 +43,7 @@ class BenchmarkRunAdmin(PageAdmin):
     def run(self, run: BenchmarkRun) -> str:
         return f"Run {run.pk}"
 
-    @display(
+    @display(  # type: ignore[untyped-decorator]
         description="state",
         ordering="state",
         label={

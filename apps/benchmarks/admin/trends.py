@@ -180,7 +180,7 @@ def _drawn(request: HttpRequest, series: Series) -> dict[str, Any]:
     points = series.points
     flagged = [place for place, point in enumerate(points) if point.run in series.flagged]
     drawn = thin([point.median for point in points], keep=[*flagged, *series.change_points])
-    may_see = request.user.has_perm("ratelimits.view_ratelimit")  # type: ignore[union-attr]
+    may_see = request.user.has_perm("ratelimits.view_ratelimit")
     happened = happenings(points[0].at, timezone.now(), limits=may_see)
     levels = set(series.change_points)
     return {

@@ -67,7 +67,7 @@ def measure(of: Metric, during: Sequence[BenchmarkRun], medians: Sequence[float]
                 metric=of,
                 machine=run.machine,
                 branch=run.branch,
-                taken_at=run.started_at,
+                taken_at=run.started_at or run.queued_at,
                 n=5,
                 minimum=median * 0.9,
                 p50=median,
