@@ -7,7 +7,7 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
-from ..models import BenchmarkRun
+from ..models import BenchmarkRun, Regression
 
 TASK = "benchmarks.record_benchmark_history"
 State = BenchmarkRun.State
@@ -42,6 +42,17 @@ def run_again(run: BenchmarkRun, user: AbstractBaseUser) -> BenchmarkRun:
     )
     enqueue(again)
     return again
+
+
+def measure_again(regression: Regression, user: AbstractBaseUser) -> BenchmarkRun:
+    """Its benchmark alone, as the code is now: judged as any run is."""
+    run = BenchmarkRun.objects.create(
+        trigger=BenchmarkRun.Trigger.STAFF,
+        chosen=[regression.metric.benchmark],
+        requested_by_id=user.pk,
+    )
+    enqueue(run)
+    return run
 
 
 def stop(run: BenchmarkRun) -> None:

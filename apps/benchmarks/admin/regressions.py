@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin
+from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -18,10 +19,12 @@ from .. import handling
 from .. import regression as rule
 from ..models import BenchmarkRun, Regression
 from ..series import badness, change
+from . import actions
 from .base import PageAdmin, attempt, back
 
 State = Regression.State
 LIST = "admin:benchmarks_regression_changelist"
+MAY_RUN = "benchmarks.add_benchmarkrun"
 CLOSED = 25
 """On a page of what is over."""
 
@@ -37,8 +40,10 @@ DECISIONS: dict[str, tuple[Decision, str]] = {
 class RegressionAdmin(PageAdmin):
     def get_urls(self) -> list[Any]:
         decide = self.admin_site.admin_view(require_POST(self.decide_view))
+        measure = self.admin_site.admin_view(require_POST(self.measure_view))
         return [
             path("<int:pk>/decide/", decide, name="benchmarks_decide"),
+            path("<int:pk>/measure/", measure, name="benchmarks_measure"),
             *super().get_urls(),
         ]
 
@@ -60,6 +65,7 @@ class RegressionAdmin(PageAdmin):
             closed=page,
             closed_rows=[_Shown(one) for one in page],
             may_decide=self.may(request, "change"),
+            may_run=request.user.has_perm(MAY_RUN),
             least=rule.LEAST,
             here=request.get_full_path(),
             ever=bool(found) or bool(page.paginator.count) or BenchmarkRun.objects.exists(),
@@ -87,6 +93,21 @@ class RegressionAdmin(PageAdmin):
             DECISIONS[chosen][0](regression, request.user, request.POST.get("reason", ""))
 
         attempt(request, decide, DECISIONS[chosen][1] if chosen in DECISIONS else "")
+        return back(request, reverse(LIST))
+
+    def measure_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """A run is made: the permission is that of the button Run now."""
+        self.require(request, "view")
+        if not request.user.has_perm(MAY_RUN):
+            raise PermissionDenied
+        regression = get_object_or_404(Regression, pk=pk)
+        user: Any = request.user
+
+        def start() -> None:
+            run = actions.measure_again(regression, user)
+            self.log_addition(request, run, f"Asked for: {regression.metric} again.")
+
+        attempt(request, start, f"{regression.metric.benchmark} waits for a worker.")
         return back(request, reverse(LIST))
 
 

@@ -55,6 +55,7 @@ def posts() -> list[tuple[str, dict[str, str]]]:
         (f"{ROOT}benchmarkrun/{run.pk}/again/", {}),
         (f"{ROOT}benchmarkrun/{run.pk}/stop/", {}),
         (f"{ROOT}regression/{regression.pk}/decide/", {"decision": "ignore", "reason": "noise"}),
+        (f"{ROOT}regression/{regression.pk}/measure/", {}),
         (f"{ROOT}metric/{Metric.objects.get().pk}/change/", {"threshold_percent": "20"}),
     ]
 
@@ -81,7 +82,7 @@ def test_a_viewer_sees_all_and_has_no_button(client, paths):
         response = client.get(path)
         assert response.status_code == 200, path
         content = response.content.decode()
-        for button in ("run-now/", "/again/", "/stop/", "/decide/"):
+        for button in ("run-now/", "/again/", "/stop/", "/decide/", "/measure/"):
             assert f'{button}"' not in content, path
     for path, data in posts():
         assert client.post(path, data).status_code == 403, path

@@ -118,6 +118,14 @@ def test_it_is_ignored_with_a_reason(staff):
     assert (found.state, found.reason) == ("ignored", "A noisy neighbour.")
 
 
+def test_its_benchmark_is_measured_again(staff):
+    found = regression("check", 1.3)
+    said = text(staff.post(f"{LIST}{found.pk}/measure/", {"next": LIST}, follow=True))
+    assert "check waits for a worker." in said
+    run = BenchmarkRun.objects.get(state="queued")
+    assert (run.chosen, run.trigger, run.rerun_of) == (["check"], "staff", None)
+
+
 def test_an_unknown_decision_is_refused(staff):
     found = regression("check", 1.3)
     assert "Choose one of" in decide(staff, found, "forget", "x")
