@@ -46,7 +46,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Series:
-    """``since`` None: all there is. Five queries, however long it is."""
+    """``since`` None: all there is. A handful of queries, however long it is."""
 
     metric: Metric
     machine: Machine
@@ -92,7 +92,8 @@ class Series:
             for point in self.points:
                 if point.run == regression.run_id:
                     return point.at
-            return regression.opened_at
+            taken = Measurement.objects.filter(run=regression.run_id, metric=self.metric)
+            return taken.values_list("taken_at", flat=True).first() or regression.opened_at
         return self.points[-1].at if self.points else None
 
     @cached_property
@@ -103,17 +104,28 @@ class Series:
     @cached_property
     def change_points(self) -> list[int]:
         """The places in ``points`` at which another level begins."""
-        counted = [place for place, point in enumerate(self.points) if point.counts]
+        counted = [point.run for point in self.points if point.counts]
         if not counted:
             return []
-        newest = self.points[counted[-1]].run
-        key = f"benchmarks-levels:{self.metric.pk}:{self.machine.pk}:{newest}:{len(counted)}"
-        places: list[int] | None = cache.get(key)
-        if places is None:
-            values = [self.points[place].median for place in counted]
-            places = [int(place) for place in rule.change_points(values)]
-            cache.set(key, places, REMEMBERED_S)
-        return [counted[place] for place in places]
+        begins = set(self.level_starts(newest=counted[-1]))
+        return [place for place, point in enumerate(self.points) if place and point.run in begins]
+
+    def level_starts(self, newest: int) -> list[int]:
+        """The runs that begin a level, of all up to ``newest``: the same whatever the period.
+
+        Remembered, since what finds them takes a second to load in a process that never did.
+        """
+        key = f"benchmarks-levels:{self.metric.pk}:{newest}"
+        begins: list[int] | None = cache.get(key)
+        if begins is None:
+            rows = Measurement.objects.filter(
+                **self._where, run__state=BenchmarkRun.State.DONE, run__dirty=False
+            ).exclude(run__trigger=Trigger.RERUN)
+            last = rows.order_by("-taken_at", "-pk").values_list("run_id", "p50")[: rule.LONGEST]
+            series = list(last)[::-1]
+            begins = [series[at][0] for at in rule.change_points([value for _, value in series])]
+            cache.set(key, begins, REMEMBERED_S)
+        return begins
 
     def levels(self, place: int) -> tuple[float, float]:
         """The medians before and after a change point."""
@@ -130,6 +142,14 @@ class Series:
     @property
     def _where(self) -> dict[str, Any]:
         return {"metric": self.metric, "machine": self.machine, "branch": self.branch}
+
+
+def remember_levels(run: BenchmarkRun) -> None:
+    """For the worker, after a run: no page then has to look for changes of level itself."""
+    if run.dirty or run.trigger == Trigger.RERUN:
+        return
+    for taken in run.measurements.select_related("metric", "machine").defer("samples"):
+        Series(taken.metric, taken.machine, taken.branch).level_starts(newest=run.pk)
 
 
 def badness(regression: Regression) -> float:

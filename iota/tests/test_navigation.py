@@ -5,6 +5,7 @@ from django.contrib import admin
 from django.contrib.auth.models import Permission, User
 from django.test import RequestFactory
 
+from iota import urls as urls  # as on a site: it registers the pages of users and groups
 from iota.navigation import sidebar
 
 pytestmark = pytest.mark.django_db

@@ -10,6 +10,7 @@ from kombu.exceptions import OperationalError
 from ..models import BenchmarkRun, Regression
 
 TASK = "benchmarks.record_benchmark_history"
+QUEUE = "benchmarks"
 State = BenchmarkRun.State
 SETS = {
     "quick": "what each change is tested with",
@@ -71,7 +72,7 @@ def enqueue(run: BenchmarkRun) -> None:
         # A connection of its own: the pool's would try for seconds, while the page waits.
         with current_app.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=2)
-            current_app.send_task(TASK, [run.pk], connection=connection, retry=False)
+            current_app.send_task(TASK, [run.pk], queue=QUEUE, connection=connection, retry=False)
     except OperationalError as error:
         run.state, run.ended_at = State.FAILED, timezone.now()
         run.note = "Celery's broker did not answer."

@@ -10,7 +10,7 @@ from celery import current_app
 from django.contrib.admin.models import LogEntry
 from django.utils import timezone
 
-from apps.benchmarks.admin.actions import TASK
+from apps.benchmarks.admin.actions import QUEUE, TASK
 from apps.benchmarks.models import BenchmarkRun, Regression
 from apps.benchmarks.tests import history
 
@@ -48,8 +48,7 @@ def test_run_now_queues_a_run_and_sends_its_task(staff, broker):
     assert (run.state, run.trigger, run.set_name) == ("queued", "staff", "quick")
     assert run.requested_by.username == "admin"
     assert LogEntry.objects.get().object_id == str(run.pk)
-    queues = [key for key in broker.scan_iter() if broker.type(key) == b"list"]
-    (message,) = [json.loads(item) for key in queues for item in broker.lrange(key, 0, -1)]
+    (message,) = [json.loads(item) for item in broker.lrange(QUEUE, 0, -1)]
     assert message["headers"]["task"] == TASK
     assert message["headers"]["argsrepr"] == f"[{run.pk}]"
     # A second click is no second run.

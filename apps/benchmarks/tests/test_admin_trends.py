@@ -16,6 +16,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from apps.benchmarks.models import Annotation, Baseline, Metric, Regression
+from apps.benchmarks.series import Series, remember_levels
 from apps.benchmarks.tests import history
 
 TRENDS = "/admin/benchmarks/metric/trends/"
@@ -80,6 +81,21 @@ def test_a_change_of_level_is_told_with_its_commit_and_not_as_confirmed(staff):
     assert "■ another level begins" in text(response)
     tops = [dot for dot in points(response)["Level changes"] if dot.get("said")]
     assert [dot["x"] for dot in tops] == [round(runs[30].started_at.timestamp() * 1000)]
+
+
+def test_levels_are_the_same_whatever_the_period_and_may_be_found_beforehand(
+    staff, django_assert_num_queries
+):
+    runs = history.runs(24 * 9)
+    metric = history.metric()
+    history.measure(metric, runs, stepped(len(runs), 100, 1.25))
+    remember_levels(runs[-1])
+    series = Series(metric, runs[0].machine, "main")
+    with django_assert_num_queries(0):
+        assert series.level_starts(newest=runs[-1].pk) == [runs[100].pk]
+    for period in ("7", "all"):
+        series = staff.get(f"{TRENDS}?period={period}").context["series"]
+        assert [series.points[place].run for place in series.change_points] == [runs[100].pk]
 
 
 def test_less_throughput_is_slower(staff):
@@ -220,6 +236,7 @@ def test_ten_thousand_runs_open_in_time_with_as_many_queries_as_thirty(staff):
     history.measure(metric, runs[:30], values[:30])
     query = f"{TRENDS}?metric={metric.pk}&period=all"
     staff.get(query)
+    cache.clear()
     with CaptureQueriesContext(
         connection,
     ) as few:
