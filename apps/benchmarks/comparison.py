@@ -38,8 +38,8 @@ class Line:
     @property
     def far(self) -> bool:
         """Over the metric's threshold."""
-        away = self.ratio if self.ratio > 1 else 1 / self.ratio
-        return away > 1 + judging.threshold(self.metric)
+        beyond = 1 + judging.threshold(self.metric)
+        return self.ratio > beyond or self.ratio * beyond < 1
 
     @property
     def words(self) -> str:

@@ -163,6 +163,17 @@ def test_two_runs_side_by_side_the_worst_first(staff):
     assert f"Only in run {old.pk}" in said
 
 
+def test_figures_of_0_are_no_error(staff):
+    old, new = history.runs(2)
+    history.measure(history.metric("errors"), [old, new], [3.0, 0.0])
+    history.measure(history.metric("denied"), [old, new], [0.0, 2.0])
+    response = staff.get(f"{RUNS}compare/?run={new.pk}&with={old.pk}")
+    assert [line.verdict for line in response.context["found"].lines] == ["worse", "better"]
+    assert "100 % faster" in text(response)
+    assert text(staff.get("/admin/benchmarks/metric/trends/"))
+    assert text(staff.get(page(new)))
+
+
 def test_runs_of_different_machines_are_refused_with_the_reason(staff):
     (here,), (there,) = history.runs(1), history.runs(1, machine=history.machine("t", cores=8))
     history.measure(history.metric(), [here, there], [100.0, 50.0])
