@@ -152,7 +152,12 @@ EMAIL_USE_TLS = CONFIG.mail_server.scheme == "smtp+tls"
 EMAIL_USE_SSL = CONFIG.mail_server.scheme == "smtps"
 EMAIL_TIMEOUT = TIMEOUT_S
 
-UNFOLD = {"SITE_TITLE": "IOTA", "SITE_HEADER": "IOTA", "SITE_SUBHEADER": "Rate limits"}
+UNFOLD = {
+    "SITE_TITLE": "IOTA",
+    "SITE_HEADER": "IOTA",
+    "SITE_SUBHEADER": "Rate limits",
+    "SIDEBAR": {"navigation": "iota.navigation.sidebar"},
+}
 
 LOGGING = {
     "version": 1,

@@ -1,0 +1,67 @@
+"""What the pages share: nothing is typed in by hand, and each page and button has a permission."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.utils.http import url_has_allowed_host_and_scheme
+from unfold.admin import ModelAdmin
+
+
+class PageAdmin(ModelAdmin):  # type: ignore[misc]
+    """Rows come from the recorder; staff look, and press what is on the pages."""
+
+    list_filter_submit = True
+    list_per_page = 50
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def may(self, request: HttpRequest, verb: str) -> bool:
+        """The permission itself, where the stock form of it is not offered."""
+        name = f"{self.opts.app_label}.{verb}_{self.opts.model_name}"
+        return bool(request.user.is_active and request.user.has_perm(name))
+
+    def require(self, request: HttpRequest, verb: str) -> None:
+        if not (self.may(request, verb) or (verb == "view" and self.may(request, "change"))):
+            raise PermissionDenied
+
+    def page(
+        self, request: HttpRequest, template: str, title: str, **context: Any
+    ) -> TemplateResponse:
+        request.current_app = self.admin_site.name
+        whole = {
+            **self.admin_site.each_context(request),
+            "title": title,
+            "media": self.media + forms.Media(css={"all": ["benchmarks/pages.css"]}),
+            **context,
+        }
+        return TemplateResponse(request, template, whole)
+
+
+def attempt(request: HttpRequest, work: Callable[[], object], success: str) -> None:
+    """What cannot be done is said on the next page, in the words of whoever refused."""
+    try:
+        work()
+    except ValueError as error:
+        messages.error(request, str(error))
+    else:
+        messages.success(request, success)
+
+
+def back(request: HttpRequest, default: str) -> HttpResponse:
+    """To the page of the button, where that is one of ours."""
+    wanted = request.POST.get("next", "")
+    ours = url_has_allowed_host_and_scheme(
+        wanted, allowed_hosts={request.get_host()}, require_https=request.is_secure()
+    )
+    return HttpResponseRedirect(wanted if ours else default)
