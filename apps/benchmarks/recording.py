@@ -64,6 +64,12 @@ def chosen_benchmarks(run: BenchmarkRun) -> list[Benchmark]:
     return registry.named([str(name) for name in run.chosen])
 
 
+def rounds_of(run: BenchmarkRun) -> int:
+    """A rerun is as long as what it repeats."""
+    first = run.rerun_of or run
+    return SETS.get(first.set_name, DEFAULT_ROUNDS)
+
+
 def record(
     run: BenchmarkRun,
     benchmarks: Sequence[Benchmark] | None = None,
@@ -82,8 +88,7 @@ def record(
         with _heartbeat(run.pk):
             if benchmarks is None:
                 benchmarks = chosen_benchmarks(run)
-            rounds = rounds or SETS.get(run.set_name, DEFAULT_ROUNDS)
-            _measure(run, benchmarks, rounds, report)
+            _measure(run, benchmarks, rounds or rounds_of(run), report)
     except Stopped:
         logger.info("%s was stopped", run)
     except Exception as error:
