@@ -116,7 +116,7 @@ def _from_cpuinfo(path: Path) -> str:
         lines = path.read_text().splitlines()
     except OSError:
         return ""
-    found = {}
+    found: dict[str, str] = {}
     for line in lines:
         name, _, value = line.partition(":")
         found.setdefault(name.strip(), value.strip())

@@ -14,7 +14,7 @@ import hashlib
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
@@ -38,6 +38,17 @@ LOST_AFTER_S = 90.0
 """Several heartbeats: the database may be busy, and the machine is on purpose."""
 NEVER_STARTED_AFTER = timedelta(days=2)
 DEFAULT_ROUNDS = SETS["full"]
+METRIC_COLUMNS = (
+    "suite",
+    "benchmark",
+    "metric",
+    "contestant",
+    "parameters",
+    "unit",
+    "direction",
+)
+"""What makes a metric another one; its digest is of them."""
+FIGURES = ("n", "minimum", "p50", "p95", "p99", "maximum", "mean", "deviation", "mad", "samples")
 NOT_METRICS = ("benchmark", "contestant")
 """Among a result's parameters, but columns of their own here."""
 
@@ -202,7 +213,7 @@ def _keep(run: BenchmarkRun, measured: list[tuple[Benchmark, Outcome]], done: in
         if not _end(run, State.DONE, errors=run.errors, done=done):
             raise Stopped
         Measurement.objects.bulk_create(
-            measurement(run, metric_of(result, contestant in one.references), result)
+            measurement(run, metric_of(result, contestant in one.references), figures(result))
             for one, contestant, result in results
         )
 
@@ -215,27 +226,49 @@ def _end(run: BenchmarkRun, state: str, **values: Any) -> int:
 
 def metric_of(result: Result, reference: bool = False) -> Metric:
     """Of a peer or a floor (``reference``) everything is kept, and nothing is judged."""
-    columns: dict[str, Any] = {
+    parameters = {
+        name: value for name, value in result.parameters.items() if name not in NOT_METRICS
+    }
+    columns = {
         "suite": result.suite,
         "benchmark": str(result.parameters.get("benchmark", result.metric)),
         "metric": result.metric,
         "contestant": str(result.parameters.get("contestant", "")),
-        "parameters": {
-            name: value for name, value in result.parameters.items() if name not in NOT_METRICS
-        },
+        "parameters": parameters,
         "unit": result.unit,
         "direction": str(Direction(result.direction)),
     }
+    return metric_row(columns, ignored=reference)
+
+
+def metric_row(columns: Mapping[str, Any], *, ignored: bool = False) -> Metric:
+    """The one of these METRIC_COLUMNS, made where there is none. ``ignored`` is of a new one."""
     text = json.dumps(columns, sort_keys=True, separators=(",", ":"))
     found, _ = Metric.objects.get_or_create(
         digest=hashlib.blake2b(text.encode(), digest_size=16).hexdigest(),
-        defaults={**columns, "ignored": reference},
+        defaults={**columns, "ignored": ignored},
     )
     return found
 
 
-def measurement(run: BenchmarkRun, metric: Metric, result: Result) -> Measurement:
-    """``run`` has a machine and has started. Figures are of all samples, of which some are kept."""
+def figures(result: Result) -> dict[str, Any]:
+    """Of all samples, of which some are kept: the columns of FIGURES."""
+    return {
+        "n": result.n,
+        "minimum": result.minimum,
+        "p50": result.p50,
+        "p95": result.percentile(95),
+        "p99": result.percentile(99),
+        "maximum": result.maximum,
+        "mean": result.mean,
+        "deviation": result.deviation,
+        "mad": result.mad,
+        "samples": bounded(result.samples),
+    }
+
+
+def measurement(run: BenchmarkRun, metric: Metric, figures: Mapping[str, Any]) -> Measurement:
+    """``run`` has a machine and has started."""
     if run.machine is None or run.started_at is None:
         raise ValueError(f"{run} has not started")
     return Measurement(
@@ -244,16 +277,7 @@ def measurement(run: BenchmarkRun, metric: Metric, result: Result) -> Measuremen
         machine=run.machine,
         branch=run.branch,
         taken_at=run.started_at,
-        n=result.n,
-        minimum=result.minimum,
-        p50=result.p50,
-        p95=result.percentile(95),
-        p99=result.percentile(99),
-        maximum=result.maximum,
-        mean=result.mean,
-        deviation=result.deviation,
-        mad=result.mad,
-        samples=bounded(result.samples),
+        **figures,
     )
 
 
