@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -53,7 +54,7 @@ MORE = {
     "IOTA_LOCAL_PROCESSES": "4",
     "IOTA_IDENTITY_BUDGET": "1000000",
 }
-INSTANCES = 20
+INSTANCES = 50
 READS = 1_000
 READ_THREADS = (1, 8)
 READ_SLOT_S = 0.2
@@ -155,8 +156,10 @@ def memory(run: Run) -> Samples:
         tracemalloc.start()
         try:
             create_settings(one)  # What is made once and kept is no instance's.
+            gc.collect()
             before, _ = tracemalloc.get_traced_memory()
             kept = [create_settings(one) for _ in range(INSTANCES)]
+            gc.collect()
             after, _ = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
