@@ -38,6 +38,18 @@ BenchmarkRun.objects.update(seen_at=timezone.now() - timedelta(minutes=2))
 watch_runs()
 """
 
+EDITED = """
+from datetime import timedelta
+from django.utils import timezone
+from django_celery_beat.models import IntervalSchedule, PeriodicTask
+from apps.benchmarks.models import BenchmarkRun
+row = PeriodicTask.objects.get(task="benchmarks.watch_runs")
+row.crontab, row.interval = None, IntervalSchedule.objects.create(every=1, period="seconds")
+row.save()
+long_ago = timezone.now() - timedelta(hours=1)
+BenchmarkRun.objects.create(trigger="staff", state="running", seen_at=long_ago)
+"""
+
 
 class Worker:
     """Of the queue of benchmarks, in a session of its own so that all of it can be killed."""
@@ -48,9 +60,9 @@ class Worker:
         self._database = folder / "site.sqlite3"
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self, concurrency: int = 1) -> None:
+    def start(self, concurrency: int = 1, *more: str, queue: str = "benchmarks") -> None:
         command = [sys.executable, "-m", "celery", "--app", "iota", "worker", "--queues"]
-        command += ["benchmarks", "--concurrency", str(concurrency), "--loglevel", "info"]
+        command += [queue, "--concurrency", str(concurrency), "--loglevel", "info", *more]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 command,
@@ -132,6 +144,13 @@ def test_a_killed_worker_leaves_a_lost_run_no_measurement_and_no_server(worker):
     worker.start()
     worker.ask(SHORT)
     worker.wait(STATES, [("lost",), ("done",)])
+
+
+def test_the_schedule_alone_finds_a_lost_run_as_often_as_staff_say(worker, tmp_path):
+    manage(worker.environment, "shell", "-v", "0", "-c", EDITED)
+    # Beat in the worker's process: one of our own less.
+    worker.start(1, "--beat", "--schedule", str(tmp_path / "beat"), queue="celery")
+    worker.wait(STATES, [("lost",)])
 
 
 def servers_of(worker: Worker) -> list[int]:

@@ -134,6 +134,23 @@ def test_without_reruns_it_stays_a_suspect(speed, past):
     assert Regression.objects.get().state == "suspected"
 
 
+def test_reruns_that_were_interrupted_keep_nobody_waiting(speed, past, monkeypatch):
+    speed["check"] = 150.0
+    measured = []
+
+    def interrupted(run, *args, **options):
+        measured.append(run)
+        if len(measured) == 3:
+            raise KeyboardInterrupt
+        return recording.record(run, *args, **options)
+
+    monkeypatch.setattr(running, "record", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        call("run", "--set", "quick")
+    states = BenchmarkRun.objects.filter(trigger="rerun").order_by("pk").values_list("state")
+    assert [state for (state,) in states] == ["done", "stopped", "stopped", "stopped"]
+
+
 def test_an_improvement_is_told_and_fails_nothing(speed, past):
     speed["check"] = 50.0
     status, output, _ = call("run", "--set", "quick", "--json")

@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils import timezone
 
 from ...judging import RERUNS, judge_run
 from ...models import BenchmarkRun, Regression
@@ -98,10 +99,15 @@ def _judge(command: BaseCommand, row: BenchmarkRun, options: dict[str, Any]) -> 
             reruns.extend(make_reruns(run, number))
 
     opened = judge_run(row, rerun)
-    for number, one in enumerate(reruns, 1):
-        command.stderr.write(f"suspect: rerun {number} of {len(reruns)}", ending="\n")
-        _record(command, one, None, options["rounds"])
-        judge_run(one, rerun)
+    try:
+        for number, one in enumerate(reruns, 1):
+            command.stderr.write(f"suspect: rerun {number} of {len(reruns)}", ending="\n")
+            _record(command, one, None, options["rounds"])
+            judge_run(one, rerun)
+    finally:
+        # Interrupted: nobody else would ever take them, and the suspect would wait for them.
+        waiting = BenchmarkRun.objects.filter(rerun_of=row, state=BenchmarkRun.State.QUEUED)
+        waiting.update(state=BenchmarkRun.State.STOPPED, ended_at=timezone.now())
     pks = [one.pk for one in opened]
     return list(Regression.objects.filter(pk__in=pks).select_related("metric").order_by("pk"))
 
