@@ -141,7 +141,7 @@ def test_a_killed_worker_leaves_a_lost_run_no_measurement_and_no_server(worker):
     assert worker.rows("SELECT COUNT(*) FROM benchmarks_measurement") == [(0,)]
     manage(worker.environment, "shell", "-v", "0", "-c", LATER)
     assert worker.rows(STATES) == [("lost",)]
-    worker.start()
+    worker.start(1, "--pool", "solo")  # as `make demo` does
     worker.ask(SHORT)
     worker.wait(STATES, [("lost",), ("done",)])
 

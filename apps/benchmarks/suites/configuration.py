@@ -127,7 +127,7 @@ def validation(run: Run) -> Samples:
 def reads(run: Run) -> Samples:
     """Of a setting that exists, by so many threads at once."""
 
-    def read(_: str) -> bool:
+    def read(who: str) -> bool:
         for _ in range(READS):
             found = settings.IOTA_RATELIMITS.redis_url
         return bool(found)
