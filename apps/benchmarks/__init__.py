@@ -4,6 +4,9 @@ statistics  the figures of a sample; records  what was measured (both pure)
 targets     what DESIGN section 5 asks of a measurement, and whether it is met (pure)
 registry    benchmarks, registered by decorator; suites/ holds them
 rounds      interleaved rounds, warm-up, on one core (cores); servers  a Valkey of our own
-report      the tables and the JSON; management/commands/benchmark.py  the command
+report      the tables and the JSON; management/subcommands/  the command, word by word
+recording   a run from its row to its measurements; fingerprint  its machine; revision  its code
+tasks       the same by Celery, with reruns of suspects and retention
+exchange    the history as JSON lines; foreign  what other tools measured
 site/       the Django site that the HTTP benchmarks load
 """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 from django.conf import settings
 from django.db import models
 from django.utils import timezone
@@ -49,7 +51,10 @@ class Metric(models.Model):
 
 
 class BenchmarkRun(models.Model):
-    """One run of a set of benchmarks, from its request to its end."""
+    """One run of a set of benchmarks, from its request to its end.
+
+    ``uid`` is the same wherever the run is imported.
+    """
 
     class State(models.TextChoices):
         QUEUED = "queued", "Queued"
@@ -68,6 +73,7 @@ class BenchmarkRun(models.Model):
         RERUN = "rerun", "Rerun of a suspect"
         IMPORT = "import", "Imported"
 
+    uid = models.UUIDField(unique=True, null=True, default=uuid.uuid4, editable=False)
     state = models.CharField(max_length=8, choices=State.choices, default=State.QUEUED)
     trigger = models.CharField(max_length=8, choices=Trigger.choices)
     set_name = models.CharField(max_length=20, blank=True)
@@ -97,6 +103,14 @@ class BenchmarkRun(models.Model):
 
     class Meta:
         ordering = ["-queued_at", "-pk"]
+        constraints = [
+            # Two that measure at once measure each other.
+            models.UniqueConstraint(
+                fields=["state"],
+                condition=models.Q(state="running"),
+                name="benchmarks_one_running",
+            )
+        ]
         indexes = [
             models.Index(fields=["state", "queued_at"], name="benchmarks_run_state"),
             models.Index(fields=["machine", "branch", "started_at"], name="benchmarks_run_where"),

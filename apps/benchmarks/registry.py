@@ -13,6 +13,9 @@ from .records import Direction, Parameter, Result
 from .servers import Server
 from .targets import Outcome, Target
 
+SETS: Mapping[str, int] = {"quick": 7, "full": 15, "analysis": 15}
+"""Of each change, of each week, of each month; with the number of rounds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -39,7 +42,8 @@ class Samples:
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """``peers`` are those that must take part for the fastest of them to be known."""
+    """``peers`` are those that must take part for the fastest of them to be known; ``sets`` those
+    of SETS that the benchmark is part of."""
 
     name: str
     suite: str
@@ -50,6 +54,13 @@ class Benchmark:
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     targets: tuple[Target, ...] = ()
     peers: tuple[str, ...] = ()
+    sets: tuple[str, ...] = ("full",)
+
+    @property
+    def references(self) -> frozenset[str]:
+        """Contestants that ours are measured beside: they are nobody's regression."""
+        ours = {target.of for target in self.targets}
+        return frozenset({target.against for target in self.targets} - {""} - ours) | {*self.peers}
 
     def measure(self, run: Run) -> Outcome:
         samples = self.run(run)
@@ -88,14 +99,19 @@ class Registry:
         parameters: Mapping[str, Parameter] | None = None,
         targets: tuple[Target, ...] = (),
         peers: tuple[str, ...] = (),
+        sets: tuple[str, ...] = ("full",),
     ) -> Callable[[Callable[[Run], Samples]], Callable[[Run], Samples]]:
-        """Decorate a function that measures. Raises ValueError where the name is taken."""
+        """Decorate a function that measures. Raises ValueError where the name is taken, or a set
+        is none of SETS."""
+        unknown = [name for name in sets if name not in SETS]
+        if unknown:
+            raise ValueError(f"{name!r} is in no such set: {', '.join(unknown)}")
 
         def register(run: Callable[[Run], Samples]) -> Callable[[Run], Samples]:
             if name in self._benchmarks:
                 raise ValueError(f"two benchmarks are named {name!r}: rename one")
             self._benchmarks[name] = Benchmark(
-                name, suite, metric, unit, direction, run, parameters or {}, targets, peers
+                name, suite, metric, unit, direction, run, parameters or {}, targets, peers, sets
             )
             return run
 
@@ -111,6 +127,12 @@ class Registry:
             known = ", ".join(self._benchmarks)
             raise UnknownBenchmark(f"no row is named {', '.join(unknown)}; there are: {known}")
         return [one for one in self._benchmarks.values() if not names or one.name in names]
+
+    def in_set(self, name: str) -> list[Benchmark]:
+        """Raises UnknownBenchmark."""
+        if name not in SETS:
+            raise UnknownBenchmark(f"no set is named {name!r}; there are: {', '.join(SETS)}")
+        return [one for one in self._benchmarks.values() if name in one.sets]
 
 
 benchmark = Registry()

@@ -65,7 +65,7 @@ def rows_table(rows: Sequence[Row]) -> str:
     """With what there is to say of a row below the table, by number."""
     header = ("row", "what", "measured", "beside", "ratio (quartiles)", "target", "met")
     notes = list(dict.fromkeys(row.note for row in rows if row.note))
-    table = _table(header, [_cells(row, notes) for row in rows])
+    table = markdown(header, [_cells(row, notes) for row in rows])
     return "\n".join([table, *(f"[{number}] {note}" for number, note in enumerate(notes, 1))])
 
 
@@ -85,7 +85,7 @@ def _cells(row: Row, notes: list[str]) -> tuple[str, ...]:
 def results_table(results: Sequence[Result]) -> str:
     """Every contestant, the fastest first within its row."""
     header = ("row", "contestant", "median", "quartiles", "best", "n")
-    return _table(
+    return markdown(
         header,
         [
             (
@@ -101,7 +101,7 @@ def results_table(results: Sequence[Result]) -> str:
     )
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Markdown whose columns stand below each other."""
     widths = [max(len(cell) for cell in column) for column in zip(header, *rows, strict=True)]
     lines = [header, ["-" * width for width in widths], *rows]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -48,11 +49,20 @@ def embedded_valkey() -> Iterator[Server]:
     with tempfile.TemporaryDirectory(prefix="iota-benchmark-") as folder:
         command = [str(get_binary_path()), "--port", str(port), "--bind", HOST]
         command += ["--save", "", "--appendonly", "no", "--dir", folder]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+        process = subprocess.Popen(
+            dying_with_us(command), stdout=subprocess.DEVNULL, start_new_session=True
+        )
         try:
             yield _answering(process, port)
         finally:
             stop(process)
+
+
+def dying_with_us(command: list[str]) -> list[str]:
+    """The same, killed by the kernel once the thread that starts it is no more: a worker that is
+    killed leaves no server behind. As it is where the system has no setpriv (macOS)."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "KILL", *command] if setpriv else command
 
 
 def _answering(process: subprocess.Popen[bytes], port: int) -> Server:

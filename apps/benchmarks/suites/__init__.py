@@ -1,4 +1,14 @@
 """The benchmarks, a module per subject; importing one registers its benchmarks."""
 
-MODULES = ("checks", "remembered", "in_flight", "matching", "stored", "http")
-"""In the order of the table."""
+MODULES = (
+    "checks",
+    "remembered",
+    "in_flight",
+    "matching",
+    "stored",
+    "http",
+    "throughput",
+    "redis_server",
+    "configuration",
+)
+"""In the order of the tables."""

@@ -58,6 +58,7 @@ def two_identities(run: Run, stack: ExitStack, algorithm: Algorithm) -> Maker:
         Target("1 limit", FLOOR, Sense.AT_MOST, 0.75),
         Target("1 limit, identities not seen for a while", FLOOR, of=STRANGERS),
     ),
+    sets=("quick", "full"),
 )
 def one_limit(run: Run) -> Samples:
     with ExitStack() as stack:
@@ -74,6 +75,7 @@ def one_limit(run: Run) -> Samples:
     direction=Direction.LOWER,
     parameters={"limits": 3, "identities": 1, "algorithm": "token_bucket"},
     targets=(Target("3 limits on one identity", FLOOR, Sense.AT_MOST, 0.80),),
+    sets=("quick", "full"),
 )
 def three_limits(run: Run) -> Samples:
     with ExitStack() as stack:

@@ -24,7 +24,7 @@ from apps.ratelimits.storage.ruleset_store import RulesetStore
 from .. import cores, load
 from ..records import Direction
 from ..registry import Run, Samples, benchmark
-from ..servers import HOST, ServerFailed, free_port, stop
+from ..servers import HOST, ServerFailed, dying_with_us, free_port, stop
 from ..site import choice, views
 from ..site.choice import NO_LIMITER, Choice
 from ..targets import FASTEST_PEER, OURS, Sense, Target
@@ -185,7 +185,7 @@ def served(run: Run, made: Choice) -> Iterator[Site]:
     command += [f"apps.benchmarks.site.{interface}:application"]
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
-            command,
+            dying_with_us(command),
             cwd=ROOT,
             env=_environment(run, made),
             stdout=log,

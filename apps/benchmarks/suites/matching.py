@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 from apps.ratelimits.policy.facts import RequestFacts
 from apps.ratelimits.policy.matching import Index, compile_ruleset
@@ -21,6 +22,7 @@ PATH = "/api/v1/orders/17"
 FACTS = RequestFacts("GET", PATH, "203.0.113.9", "shop.example", "orders:detail")
 NOW_US = 1_800_000_000_000_000
 COMPILES = 5
+SCALED = (1, 10, 100, 1_000, 10_000)
 
 MATCHING = (
     PathPattern(),
@@ -77,6 +79,7 @@ def _names(index: Index) -> list[str]:
     direction=Direction.LOWER,
     parameters={"limits": MANY, "matching": len(MATCHING)},
     targets=(Target("10,000 limits of which 10 match", ALONE, Sense.AT_MOST, 1.5),),
+    sets=("quick", "full"),
 )
 def matching(run: Run) -> Samples:
     many, alone = (compile_ruleset(ruleset) for ruleset in rulesets())
@@ -97,6 +100,7 @@ def matching(run: Run) -> Samples:
     direction=Direction.LOWER,
     parameters={"limits": MANY},
     targets=(Target("compiling 10,000 limits"),),
+    sets=("quick", "full"),
 )
 def compiling(run: Run) -> Samples:
     many, _ = rulesets()
@@ -106,3 +110,29 @@ def compiling(run: Run) -> Samples:
         compile_ruleset(many)
         took_s.append(time.perf_counter() - started)
     return Samples({OURS: tuple(took_s)})
+
+
+@benchmark(
+    "scaling-limits",
+    suite="limiter",
+    metric="time per match",
+    unit="us",
+    direction=Direction.LOWER,
+    parameters={"matching": 1},
+    sets=("analysis",),
+)
+def scaling_limits(run: Run) -> Samples:
+    """One that matches, among so many."""
+    contestants = []
+    for number in SCALED:
+        others = [_rule(n, other_pattern(n)) for n in range(1, number)]
+        index = compile_ruleset(Ruleset(1, (_rule(0, MATCHING[1]), *others)))
+        if _names(index) != ["limit-0"]:
+            raise WrongAnswer(f"{_names(index)} match among {number}")
+        match = partial(_match, index)
+        contestants.append(rounds.Contestant(f"{number:,} limits", match, [FACTS]))
+    return Samples(rounds.measure(contestants, run.rounds))
+
+
+def _match(index: Index, facts: RequestFacts) -> object:
+    return index.candidates(facts, NOW_US)

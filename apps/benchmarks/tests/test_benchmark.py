@@ -13,7 +13,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from apps.benchmarks import registry, rounds
-from apps.benchmarks.management.commands import benchmark as command
+from apps.benchmarks.management.subcommands import targets
 from apps.benchmarks.records import Direction
 from apps.benchmarks.registry import Registry, Samples
 from apps.benchmarks.targets import Sense, Target
@@ -49,7 +49,7 @@ def stand_in(monkeypatch):
     add("met", 50.0, 0.75)
     add("missed", 90.0, 0.75)
     add("broken", None, 0.75)
-    monkeypatch.setattr(command, "load_suites", lambda: made)
+    monkeypatch.setattr(targets, "load_suites", lambda: made)
     return made
 
 

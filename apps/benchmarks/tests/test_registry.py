@@ -29,7 +29,14 @@ def registry():
     def first(run):
         return Samples({"iota": (1.0, 2.0)}, {"other": "away"})
 
-    @made("second", suite="limiter", metric="time", unit="us", direction=Direction.LOWER)
+    @made(
+        "second",
+        suite="limiter",
+        metric="time",
+        unit="us",
+        direction=Direction.LOWER,
+        sets=("quick", "full"),
+    )
     def second(run):
         return Samples({})
 
@@ -68,7 +75,7 @@ def test_every_module_of_the_suites_is_loaded():
 
 
 def test_every_row_of_the_designs_table_is_registered():
-    names = {one.name for one in load_suites().named([])}
+    names = {one.name for one in load_suites().named([]) if one.targets}
     assert names == {
         "one-limit",
         "three-limits",
@@ -85,4 +92,36 @@ def test_every_row_of_the_designs_table_is_registered():
         "http-stock-async",
         "http-bare-sync",
         "http-bare-async",
+    }
+
+
+def test_a_benchmark_is_in_the_sets_that_it_names_and_in_full_where_it_names_none(registry):
+    assert [one.name for one in registry.in_set("full")] == ["first", "second"]
+    assert [one.name for one in registry.in_set("quick")] == ["second"]
+    assert registry.in_set("analysis") == []
+    with pytest.raises(UnknownBenchmark, match="'slow'; there are: quick, full, analysis"):
+        registry.in_set("slow")
+    words = {"suite": "limiter", "metric": "time", "unit": "us", "direction": Direction.LOWER}
+    with pytest.raises(ValueError, match="in no such set: daily"):
+        registry("third", **words, sets=("daily",))
+
+
+def test_what_ours_is_measured_beside_are_references():
+    found = {one.name: one.references for one in load_suites().named([])}
+    assert {"floor"} == found["one-limit"]
+    assert {"limits", "django-ratelimit", "the fastest peer"} <= found["fixed-window"]
+    assert found["server-time"] == {"limits, 1", "limits, 3", "limits, 10"}
+    assert found["redis-ping"] == frozenset()
+
+
+def test_each_set_has_what_it_is_for():
+    registry = load_suites()
+    assert {one.suite for one in registry.in_set("quick")} == {"limiter", "redis", "configuration"}
+    assert {one.name for one in registry.in_set("quick")} < {
+        one.name for one in registry.in_set("full")
+    }
+    assert {one.name for one in registry.in_set("analysis")} == {
+        "scaling-keys",
+        "scaling-limits",
+        "scaling-threads",
     }

@@ -56,7 +56,7 @@ def test_what_denies_while_it_is_timed_was_not_measured(run):
 
 
 @pytest.mark.parametrize(
-    ("benchmark", "contestants"),
+    ("measured", "contestants"),
     [
         (checks.one_limit, {"iota", "floor", checks.STRANGERS}),
         (checks.three_limits, {"iota", "floor"}),
@@ -67,8 +67,8 @@ def test_what_denies_while_it_is_timed_was_not_measured(run):
         (matching.matching, {"iota", matching.ALONE}),
     ],
 )
-def test_all_that_should_take_part_do(run, benchmark, contestants):
-    found = benchmark(run)
+def test_all_that_should_take_part_do(run, measured, contestants):
+    found = measured(run)
     assert found.absent == {}
     assert set(found.taken) == contestants
     assert all(len(samples) == 1 and samples[0] > 0 for samples in found.taken.values())

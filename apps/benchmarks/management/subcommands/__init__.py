@@ -1,0 +1,1 @@
+"""The parts of ``manage.py benchmark``, a module for each word; ``exits`` has their exit codes."""

@@ -1,0 +1,70 @@
+"""What Celery does for the history of benchmarks.
+
+Measuring is done by a worker of its own, one run at a time:
+``celery --app iota worker --queues benchmarks --concurrency 1``. The rest is for any worker.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from celery import shared_task
+from django.db import transaction
+
+from . import retention
+from .judging import judge_run, settle_waiting
+from .models import BenchmarkRun
+from .recording import Busy, mark_lost, record
+from .reruns import make_reruns
+
+QUEUE = "benchmarks"
+BUSY_RETRY_S = 5
+KEEP_DAYS = 730
+KEEP_RUNS = 10_000
+
+
+@shared_task(
+    bind=True, name="benchmarks.record_benchmark_history", ignore_result=True, max_retries=None
+)
+def record_benchmark_history(self: Any, run_id: int | None = None, set_name: str = "full") -> None:
+    """Measure the run that waits as ``run_id``, or a scheduled one of the set.
+
+    While another is measured it waits, without keeping the worker.
+    """
+    if run_id is None:
+        run = BenchmarkRun.objects.create(trigger=BenchmarkRun.Trigger.SCHEDULE, set_name=set_name)
+    else:
+        found = BenchmarkRun.objects.filter(pk=run_id).first()
+        if found is None:  # deleted while it waited
+            return
+        run = found
+    try:
+        record(run)
+    except Busy as busy:
+        raise self.retry(args=(run.pk,), kwargs={}, countdown=BUSY_RETRY_S, exc=busy) from busy
+    judge_run(run, queue_reruns)
+
+
+def queue_reruns(run: BenchmarkRun, number: int) -> None:
+    """As ``judge_run`` asks for them: in its transaction, and started once it is committed."""
+    for rerun in make_reruns(run, number):
+        transaction.on_commit(partial(enqueue, rerun.pk))
+
+
+def enqueue(run_id: int) -> None:
+    """Raises kombu's OperationalError where the broker does not answer."""
+    record_benchmark_history.apply_async((run_id,), queue=QUEUE, retry=False)
+
+
+@shared_task(name="benchmarks.watch_runs", ignore_result=True)
+def watch_runs() -> None:
+    """Each minute: runs whose worker died are lost, and what waited for them is settled."""
+    mark_lost()
+    settle_waiting()
+
+
+@shared_task(name="benchmarks.forget_old_runs", ignore_result=True)
+def forget_old_runs(keep_days: int = KEEP_DAYS, keep_runs: int = KEEP_RUNS) -> int:
+    """Each day. What is kept is said in the schedule's row, which staff edit."""
+    return retention.forget_old_runs(keep_days, keep_runs)

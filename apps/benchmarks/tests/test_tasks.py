@@ -1,0 +1,123 @@
+"""What the tasks decide; a real worker runs them in tests/test_benchmark_worker.py."""
+
+from __future__ import annotations
+
+import importlib
+import json
+
+import pytest
+from celery import current_app
+from celery.exceptions import Retry
+from django.apps import apps
+from django.utils import timezone
+from django_celery_beat.models import PeriodicTask
+
+from apps.benchmarks import recording, tasks
+from apps.benchmarks.models import BenchmarkRun, Regression
+from apps.benchmarks.records import Direction
+from apps.benchmarks.registry import Registry, Samples
+
+from .history import measure, noisy, runs
+
+pytestmark = pytest.mark.django_db
+RECORD = "benchmarks.record_benchmark_history"
+
+
+@pytest.fixture
+def sent(monkeypatch):
+    """Messages, kept from the broker."""
+    found = []
+    monkeypatch.setattr(
+        tasks.record_benchmark_history,
+        "apply_async",
+        lambda args, **options: found.append((args, options)),
+    )
+    return found
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    """A benchmark that has become twice as slow as its history."""
+    registry = Registry()
+    words = {"suite": "ours", "metric": "time", "unit": "us", "direction": Direction.LOWER}
+    registry("check", **words, sets=("quick",))(lambda given: Samples({"iota": (200.0,)}))
+    monkeypatch.setattr(recording, "load_suites", lambda: registry)
+    first = BenchmarkRun.objects.create(trigger="import", set_name="quick")
+    recording.record(first)
+    one = first.measurements.get()
+    first.delete()
+    measure(one.metric, runs(20, machine=one.machine, branch=one.branch), noisy(20))
+    return one.metric
+
+
+def test_a_scheduled_run_is_of_its_set(slow):
+    tasks.record_benchmark_history(set_name="quick")
+    run = BenchmarkRun.objects.exclude(trigger="rerun").latest("pk")
+    assert (run.trigger, run.set_name, run.state) == ("schedule", "quick", "done")
+
+
+def test_a_suspect_is_repeated_by_four_runs_that_settle_it(
+    slow, sent, django_capture_on_commit_callbacks
+):
+    with django_capture_on_commit_callbacks(execute=True):
+        tasks.record_benchmark_history(set_name="quick")
+    reruns = BenchmarkRun.objects.filter(trigger="rerun").order_by("pk")
+    assert [run.chosen for run in reruns] == [["check"]] * 4
+    assert sent == [((run.pk,), {"queue": "benchmarks", "retry": False}) for run in reruns]
+    for run in reruns:
+        assert Regression.objects.get().state == "suspected"
+        tasks.record_benchmark_history(run.pk)
+    assert Regression.objects.get().state == "confirmed"
+
+
+def test_a_rerun_is_as_long_as_what_it_repeats():
+    first = BenchmarkRun(set_name="quick")
+    assert recording.rounds_of(BenchmarkRun(chosen=["check"], rerun_of=first)) == 7
+    assert recording.rounds_of(BenchmarkRun(chosen=["check"])) == 15
+
+
+def test_it_waits_while_another_is_measured_and_is_the_same_run_then(monkeypatch):
+    asked = {}
+
+    def retry(**options):
+        asked.update(options)
+        return Retry()
+
+    monkeypatch.setattr(tasks.record_benchmark_history, "retry", retry)
+    BenchmarkRun.objects.create(trigger="staff", state="running", seen_at=timezone.now())
+    with pytest.raises(Retry):
+        tasks.record_benchmark_history(set_name="quick")
+    waiting = BenchmarkRun.objects.get(state="queued")
+    assert (asked["args"], asked["kwargs"]) == ((waiting.pk,), {})
+
+
+def test_a_run_that_was_deleted_meanwhile_is_nothing_to_do():
+    assert tasks.record_benchmark_history(12345) is None
+    assert not BenchmarkRun.objects.exists()
+
+
+def test_the_schedule_is_there_and_names_tasks_that_exist():
+    rows = PeriodicTask.objects.filter(name__startswith="Benchmarks: ")
+    assert rows.count() == 4
+    current_app.loader.import_default_modules()
+    for row in rows:
+        task = current_app.tasks[row.task]
+        assert row.enabled
+        assert set(json.loads(row.kwargs)) <= set(task.run.__code__.co_varnames)
+    sets = {json.loads(row.kwargs)["set_name"] for row in rows.filter(task=RECORD)}
+    assert sets == {"full", "analysis"}
+
+
+def test_the_migration_leaves_what_staff_made_of_the_schedule():
+    row = PeriodicTask.objects.get(task="benchmarks.forget_old_runs")
+    row.kwargs = json.dumps({"keep_days": 30})
+    row.save()
+    importlib.import_module("apps.benchmarks.migrations.0003_schedule").schedule(apps, None)
+    row.refresh_from_db()
+    assert json.loads(row.kwargs) == {"keep_days": 30}
+    assert PeriodicTask.objects.filter(name__startswith="Benchmarks: ").count() == 4
+
+
+def test_measuring_has_a_queue_of_its_own():
+    route = current_app.amqp.router.route({}, RECORD)
+    assert route["queue"].name == "benchmarks"
