@@ -28,7 +28,7 @@ from .connections import Sent
 from .errors import Unavailable
 from .forks import BeginsAnew
 from .keys import tagged
-from .node import Ask, Node
+from .node import Ask, Node, at_once
 
 logger = logging.getLogger(__name__)
 
@@ -192,14 +192,7 @@ class Cluster(BeginsAnew):
 
     async def aask_each(self, asks: Sequence[Ask]) -> list[Any]:
         """``ask_each`` on the running event loop."""
-
-        async def one(each: Ask) -> Any:
-            try:
-                return await self.aask(*each)
-            except Unavailable as error:
-                return error
-
-        return await asyncio.gather(*map(one, asks))
+        return await at_once(self.aask, asks)
 
     def _holder(self, tag: str) -> ClusterNode:
         node = self._holders.get(slot_of(tag))
@@ -304,7 +297,7 @@ class Cluster(BeginsAnew):
             node.close()
 
     async def aclose(self) -> None:
-        for node in list(self._by_address.values()):
+        for node in [*self._by_address.values()]:
             await node.aclose()
 
 

@@ -10,9 +10,6 @@ is new at each request. What was opened last is used first, so that a busy site 
 from __future__ import annotations
 
 import contextlib
-import socket
-import struct
-import sys
 import threading
 import time
 import weakref
@@ -21,6 +18,7 @@ from typing import Any, NamedTuple
 import redis
 
 from .forks import BeginsAnew
+from .sockets import limit_wait, read_again, timed_out
 
 IDLE_S = 1.0
 """After so long the server may have closed a connection: it is looked at before it is used."""
@@ -143,7 +141,7 @@ class Connections(BeginsAnew):
         short = left_s < self._timeout_s * NEARLY_ALL
         try:
             if short:
-                _limit(connection, max(left_s, LEAST_WAIT_S))
+                limit_wait(connection, max(left_s, LEAST_WAIT_S))
             connection._sock.sendall(before + command)
         except BaseException as error:
             self._failed(connection, error, asked_s)
@@ -156,7 +154,7 @@ class Connections(BeginsAnew):
         try:
             left_s = sent.deadline_s - time.monotonic()
             if left_s < self._timeout_s * NEARLY_ALL:
-                _limit(connection, max(left_s, LEAST_WAIT_S))
+                limit_wait(connection, max(left_s, LEAST_WAIT_S))
                 short = True
             if sent.second:
                 connection._parser.read_response()
@@ -171,7 +169,7 @@ class Connections(BeginsAnew):
             # What has come by now may be the reply that tells nothing, with ours behind it.
             reply = self._after_all(connection, error, sent.asked_s, short, again=not first)
         if short:
-            _limit(connection, self._timeout_s)
+            limit_wait(connection, self._timeout_s)
         self._give_back(connection)
         return reply
 
@@ -185,15 +183,15 @@ class Connections(BeginsAnew):
     ) -> Any:
         """The reply that came too late to be waited for, but is there. Raises ``error`` where
         none is, and the reply where that is an error; the connection is seen to then."""
-        late = _read_again(connection) if again and _timed_out(error) else None
+        late = read_again(connection) if again and timed_out(error) else None
         if late and not isinstance(late[0], redis.RedisError):
             return late[0]
         failure = late[0] if late else error
         try:
             if short and connection.is_connected:
-                _limit(connection, self._timeout_s)
+                limit_wait(connection, self._timeout_s)
             self._failed(connection, failure, asked_s)
-            if failure is error and _timed_out(error):
+            if failure is error and timed_out(error):
                 raise redis.TimeoutError("no reply in time") from error
             raise failure
         finally:
@@ -305,7 +303,7 @@ class Connections(BeginsAnew):
         connection = self._pool.connection_class(**options)
         try:
             connection.connect()
-            _limit(connection, self._timeout_s)
+            limit_wait(connection, self._timeout_s)
         except BaseException:
             connection.disconnect()
             raise
@@ -334,7 +332,7 @@ class Connections(BeginsAnew):
 
     def _failed(self, connection: Any, error: BaseException, asked_s: float) -> None:
         """Keep or close a connection whose command, asked at that time, ended with an error."""
-        moved = isinstance(error, _MOVED) or _timed_out(error)
+        moved = isinstance(error, _MOVED) or timed_out(error)
         if isinstance(error, redis.ResponseError) and not moved and connection.is_connected:
             self._give_back(connection)
             return
@@ -378,47 +376,6 @@ class Connections(BeginsAnew):
     def __del__(self) -> None:
         # redis-py's connections hold themselves: they would stay open until the next collection.
         self.close()
-
-
-def _limit(connection: Any, seconds: float) -> None:
-    """So long a send or a receive may take.
-
-    Let the kernel end a wait that is too long: with a time limit of Python's, every send and
-    receive is preceded by a poll, which doubles the system calls and the hand-overs of the GIL.
-    TLS would go on reading for ever, and gevent's sockets never block: they keep Python's.
-    """
-    sock = connection._sock
-    if type(sock).__module__ != "socket" or sys.platform == "win32":
-        sock.settimeout(seconds)
-        return
-    whole, part = divmod(seconds, 1)
-    limit = struct.pack("@ll", int(whole), max(1, int(part * 1_000_000)))
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-    sock.settimeout(None)
-
-
-def _read_again(connection: Any) -> tuple[Any] | None:
-    """The reply, where it has come by now: this process may not have run when it came."""
-    sock = connection._sock
-    if sock is None:
-        return None
-    before_s = sock.gettimeout()
-    try:
-        sock.setblocking(False)
-        return (connection._parser.read_response(),)
-    except (redis.RedisError, OSError):
-        return None
-    finally:
-        sock.settimeout(before_s)
-
-
-def _timed_out(error: BaseException) -> bool:
-    """What the kernel calls a call that would block is, on a socket that blocks, its time limit."""
-    if isinstance(error, (TimeoutError, redis.TimeoutError)):
-        return True
-    by_parser = isinstance(error, redis.ConnectionError)
-    return isinstance(error.__context__ if by_parser else error, BlockingIOError)
 
 
 def _anew(error: BaseException) -> Exception:

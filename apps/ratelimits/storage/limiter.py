@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import time
 from collections.abc import Collection, Coroutine, Sequence
 from dataclasses import dataclass
@@ -18,14 +17,14 @@ from typing import Any, NamedTuple, Protocol
 
 import redis
 
-from ..policy import algorithms
-from ..policy.decision import ALLOWED, Charge, Decision, Held, Verdict, decide_all, together
+from ..policy.decision import ALLOWED, Charge, Decision, Held, together
 from ..policy.identity import Digests
-from ..policy.rules import Algorithm, FailurePolicy, Mode, Rate, Rule
+from ..policy.rules import Algorithm, Rate, Rule
 from . import charges, packing, topology, transport
 from .cluster import Cluster
 from .errors import Unavailable
 from .failures import Failures
+from .fallback import Fallback
 from .keys import Keys
 from .leases import Leases
 from .local import LocalLimiter
@@ -39,7 +38,6 @@ DEFAULT_RULE = Rule(
 )
 """What ``check_rate_limit`` enforces where nobody says otherwise: 100 per minute."""
 
-UNAVAILABLE_RETRY_US = 1_000_000
 MOST_PACKED = 4_096
 
 
@@ -112,6 +110,7 @@ class RateLimiter:
         self._packed: dict[tuple[Any, ...], PackedLimits] = {}
         self._own = PackedLimits(self.keys, tuple(rules), (0,) * len(rules))
         self._local = LocalLimiter(config.local_processes)
+        self._fallback = Fallback(self._local, self.failures)
         self._returns = Returns(self.redis, self.keys, self._local)
 
     def check_rate_limit(self, identity: str) -> Decision:
@@ -149,7 +148,7 @@ class RateLimiter:
         try:
             reply = self.redis.ask(asked[0], "check", whom[0])
         except Unavailable:
-            return self._without_redis(limits, whom, charge)
+            return self._fallback.decide(limits, whom, charge)
         if reply.__class__ is bytes:
             return Decision.from_reply(True, limits, reply)
         return self._answered(limits, whom, asked, reply)
@@ -179,7 +178,7 @@ class RateLimiter:
             if node.breaker.in_a_row:
                 node.breaker.succeeded()
         except Unavailable:
-            return self._without_redis(limits, whom, True)
+            return self._fallback.decide(limits, whom, True)
         if reply.__class__ is bytes:
             return Decision.from_reply(True, limits, reply)
         return self._answered(limits, whom, asked, reply)
@@ -189,7 +188,7 @@ class RateLimiter:
         try:
             reply = await self.redis.aask(asked[0], "check", whom[0])
         except Unavailable:
-            return self._without_redis(limits, whom, True)
+            return self._fallback.decide(limits, whom, True)
         return self._answered(limits, whom, asked, reply)
 
     async def _to_the_end(self, check: Coroutine[Any, Any, Decision]) -> Decision:
@@ -256,7 +255,7 @@ class RateLimiter:
     ) -> tuple[Decision, list[Charge], list[Held]]:
         """One decision, and where it is no, what those that said yes have to give back."""
         decisions = [
-            self._without_redis(part.limits, part.whom, charge)
+            self._fallback.decide(part.limits, part.whom, charge)
             if isinstance(reply, Unavailable)
             else self._answered(part.limits, part.whom, part.asked, reply)
             for part, reply in zip(parts, replies, strict=True)
@@ -369,7 +368,7 @@ class RateLimiter:
         if limits.plain and charge:
             return limits.quick(whom), time.monotonic(), self.forgotten, True, 0, ""
         lease = self.leases.next_size(limits, whom) if limits.leased and charge else 0
-        member = _member() if limits.slots else ""
+        member = packing.new_member() if limits.slots else ""
         command = limits.check(whom, charge=charge, lease=lease, share=self._share, member=member)
         return command, time.monotonic(), self.forgotten, charge, lease, member
 
@@ -397,32 +396,3 @@ class RateLimiter:
                 self.denials.forget(whom)
                 self.leases.forget(whom)
         return decision
-
-    def _without_redis(self, packed: PackedLimits, whom: tuple[str, ...], charge: bool) -> Decision:
-        """The failure policies: deny before local before allow; shadow limits say nothing."""
-        enforcing = [
-            Target(rule, whom[place])
-            for rule, place in zip(packed.rules, packed.places, strict=True)
-            if rule.mode is Mode.ENFORCE
-        ]
-        denying = [t for t in enforcing if t.rule.on_failure is FailurePolicy.DENY]
-        local = [(t.rule, t.digest) for t in enforcing if t.rule.on_failure is FailurePolicy.LOCAL]
-        if charge:
-            decides = FailurePolicy.LOCAL if local else FailurePolicy.ALLOW
-            self.failures.decided(FailurePolicy.DENY if denying else decides)
-        if denying:
-            standing = algorithms.Standing(0, UNAVAILABLE_RETRY_US, 0, 0)
-            return decide_all(
-                [Verdict(t.rule, False, standing, degraded=True) for t in denying],
-                unavailable=True,
-            )
-        if not local or not charge:
-            return ALLOWED
-        member = _member()
-        verdicts, taken = self._local.decide(local, member)
-        return decide_all(verdicts, held=(Held("", member),), charges=taken)
-
-
-def _member() -> str:
-    """Stands for one request in a set of slots; of ``packing.MEMBER_BYTES``."""
-    return os.urandom(packing.MEMBER_BYTES // 2).hex()

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
 import redis
@@ -29,6 +29,18 @@ class Ask(NamedTuple):
     command: bytes
     script: str
     tag: str
+
+
+async def at_once(aask: Callable[..., Awaitable[Any]], asks: Sequence[Ask]) -> list[Any]:
+    """What ``aask`` replies to each, or the Unavailable that it raises."""
+
+    async def one(ask: Ask) -> Any:
+        try:
+            return await aask(*ask)
+        except Unavailable as error:
+            return error
+
+    return await asyncio.gather(*map(one, asks))
 
 
 class Node:
@@ -190,14 +202,7 @@ class Node:
 
     async def aask_each(self, asks: Sequence[Ask]) -> list[Any]:
         """``ask_each`` on the running event loop."""
-
-        async def one(each: Ask) -> Any:
-            try:
-                return await self.aask(*each)
-            except Unavailable as error:
-                return error
-
-        return await asyncio.gather(*map(one, asks))
+        return await at_once(self.aask, asks)
 
     def failure(self, error: Exception) -> Exception:
         """What is to be raised for it. Counted where the server is at fault."""

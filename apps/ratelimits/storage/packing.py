@@ -6,6 +6,7 @@ only puts its identities in. redis-py would pack all of it anew, which costs mor
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Sequence
 from typing import Any, cast
@@ -41,6 +42,11 @@ _LIMIT = struct.Struct("<BBBBIH")
 _CHARGE = struct.Struct("<BBBxIH8d")
 _ANYBODY = "\0" * DIGEST_CHARS
 _NO_MEMBER = b"?" * MEMBER_BYTES
+
+
+def new_member() -> str:
+    """Stands for one request in a set of slots; of ``MEMBER_BYTES``."""
+    return os.urandom(MEMBER_BYTES // 2).hex()
 
 
 def command(*words: bytes | str | int) -> bytes:

@@ -156,13 +156,13 @@ def test_a_reply_is_no_timeout_where_the_event_loop_was_busy(make):
 def test_a_reply_that_is_there_after_all_is_read(node, monkeypatch):
     """As where this process did not run between its coming and the end of the wait."""
     node.ask(PING)
-    read_again = connections._read_again
+    read_again = connections.read_again
 
     def a_little_later(connection):
         time.sleep(0.3)
         return read_again(connection)
 
-    monkeypatch.setattr(connections, "_read_again", a_little_later)
+    monkeypatch.setattr(connections, "read_again", a_little_later)
     assert node.ask(command("BLPOP", "nothing", TIMEOUT_MS / 1000 + 0.1)) is None
     assert node.breaker.failed_total == 0
     assert node.ask(command("ECHO", "next")) == b"next"
@@ -171,14 +171,14 @@ def test_a_reply_that_is_there_after_all_is_read(node, monkeypatch):
 def test_the_reply_to_the_command_before_it_is_never_taken_for_its_own(node, server, monkeypatch):
     """As after ASKING, on a cluster: both replies come just behind the end of the wait."""
     node.ask(PING)
-    read_again = connections._read_again
+    read_again = connections.read_again
 
     def a_little_later(connection):
         server.resume()
         time.sleep(0.3)
         return read_again(connection)
 
-    monkeypatch.setattr(connections, "_read_again", a_little_later)
+    monkeypatch.setattr(connections, "read_again", a_little_later)
     server.pause()
     with contextlib.suppress(Unavailable):
         reply = node.ask(command("ECHO", "mine"), within_s=0.2, before=PING)
