@@ -416,6 +416,8 @@ def test_a_reply_that_nobody_waits_for_answers_nobody(limiter, cluster, monkeypa
     people = two_people(cluster)
     targets = [Target(limit(Algorithm.FIXED_WINDOW, 10, n), w) for n, w in enumerate(people, 1)]
     limiter.check(targets)
+    eventually(lambda: limiter.redis.is_well)  # The slots are known: each ask goes to its holder.
+    eventually(lambda: "ratelimits-slots" not in {each.name for each in threading.enumerate()})
     with monkeypatch.context() as patched:
         patched.setattr(limiter.redis, "_received", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
