@@ -1,4 +1,4 @@
-"""The app; it keeps nothing in the database yet."""
+"""The app."""
 
 from django.apps import AppConfig
 

@@ -1,0 +1,5 @@
+"""What is kept of the watch: sources and their samples."""
+
+from .samples import Sample, Source
+
+__all__ = ["Sample", "Source"]
