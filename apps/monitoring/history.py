@@ -29,4 +29,4 @@ class Point:
 def latest(source: Source) -> Reading | None:
     """The newest sample, however old; None where there is none."""
     found = source.samples.filter(resolution_s=Sample.SAMPLE_S).order_by("-at").first()
-    return found and Reading(found.at, found.values, source.unknown)
+    return Reading(found.at, found.values, source.unknown) if found else None

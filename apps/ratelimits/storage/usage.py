@@ -26,8 +26,8 @@ class LimitUsage:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Totals since ``since_s`` (Redis' clock): where that differs from the last reading's, Redis has
-    lost what was counted, and all of these began anew.
+    """Totals since ``since_s`` (Redis' clock): where that differs from the last reading's, Redis
+    has lost what was counted, and all of these began anew.
 
     ``requests`` were answered by the middleware, ``errors`` of them with a 5xx that no policy asked
     for. ``checks`` are counts by bucket of ``CHECK_BOUNDS_US``, one longer than it.
