@@ -8,8 +8,9 @@ DEMO_ENV := IOTA_DEMO=1 SECRET_KEY=only-for-tools-that-import-the-settings IOTA_
 demo: .venv/.runtime
 	@exec $(BIN)/python -m iota.demo
 
+# Two at a time, a file each: half of what the tests do is to wait. More would spoil their timing.
 test: .venv/.development
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered $(ARGS)
 
 test-faults: .venv/.development
 	$(BIN)/python -m pytest tests/faults -m faults -p no:randomly $(ARGS)

@@ -96,7 +96,17 @@ def test_a_run_that_was_deleted_meanwhile_is_nothing_to_do():
     assert not BenchmarkRun.objects.exists()
 
 
-def test_the_schedule_is_there_and_names_tasks_that_exist():
+def migrate_schedule():
+    importlib.import_module("apps.benchmarks.migrations.0003_schedule").schedule(apps, None)
+
+
+@pytest.fixture
+def schedule():
+    """Also behind a test that emptied all tables."""
+    migrate_schedule()
+
+
+def test_the_schedule_is_there_and_names_tasks_that_exist(schedule):
     rows = PeriodicTask.objects.filter(name__startswith="Benchmarks: ")
     assert rows.count() == 4
     current_app.loader.import_default_modules()
@@ -108,11 +118,11 @@ def test_the_schedule_is_there_and_names_tasks_that_exist():
     assert sets == {"full", "analysis"}
 
 
-def test_the_migration_leaves_what_staff_made_of_the_schedule():
+def test_the_migration_leaves_what_staff_made_of_the_schedule(schedule):
     row = PeriodicTask.objects.get(task="benchmarks.forget_old_runs")
     row.kwargs = json.dumps({"keep_days": 30})
     row.save()
-    importlib.import_module("apps.benchmarks.migrations.0003_schedule").schedule(apps, None)
+    migrate_schedule()
     row.refresh_from_db()
     assert json.loads(row.kwargs) == {"keep_days": 30}
     assert PeriodicTask.objects.filter(name__startswith="Benchmarks: ").count() == 4
