@@ -81,8 +81,10 @@ def test_requests_allowed_and_denied(engine, limit, client):
 async def test_on_an_event_loop_the_same(engine, limit):
     number = (await sync_to_async(limit)()).pk
     client = AsyncClient()
+    SEEN.clear()
     answers = [(await client.get("/api/async")).status_code for _ in range(5)]
     assert answers == [200, 200, 200, 429, 429]
+    assert SEEN == [1, 1, 1]
     read = await sync_to_async(usage)(engine)
     assert (read.requests, read.errors, read.allowed, read.denied) == (5, 0, 3, 2)
     assert read.limits == {number: LimitUsage(3, 2)}

@@ -23,7 +23,7 @@ from apps.ratelimits.storage.usage import (
     limit_fields,
     percentile_us,
 )
-from tests.servers import RedisProcess
+from tests.servers import RedisProcess, flavours, sentinel
 
 from .test_limiter import make_limiter
 
@@ -227,6 +227,20 @@ def test_on_a_cluster_the_totals_are_one_key(cluster):
     assert store.forget([5]) == 4
     assert limiter.client.delete(keys.usage) == 1
     limiter.close()
+
+
+@pytest.mark.parametrize("flavour", flavours())
+def test_behind_a_sentinel(flavour):
+    primary = RedisProcess(flavour).start()
+    watching = sentinel(flavour, primary).start()
+    limiter = make_limiter(f"redis+sentinel://127.0.0.1:{watching.port}/main/0")
+    store = UsageStore(limiter.client, KEYS)
+    assert store.add("a", 1, {"requests": 2})
+    assert not store.add("a", 1, {"requests": 2})
+    assert store.read().requests == 2
+    limiter.close()
+    watching.stop()
+    primary.stop()
 
 
 def test_every_bucket_has_a_field():
