@@ -37,8 +37,11 @@ class RateLimitConfig(Config, Protocol):
     def exempt_preflight(self) -> bool: ...
     @property
     def identity_budget(self) -> int: ...
-    @property
-    def load_us(self) -> int: ...
+
+
+def load_us(config: RateLimitConfig) -> int:
+    """How long the site took to load it; 0 where it does not say."""
+    return int(getattr(config, "load_us", 0))
 
 
 def current() -> RateLimitConfig:

@@ -73,7 +73,7 @@ class Engine:
         )
         self.tally = Tally(self._connections)
         self.usage = UsageStore(client, self.limiter.keys)
-        self._took = Took(config_load_us=config.load_us)
+        self._took = Took(config_load_us=conf.load_us(config))
         self._index = EMPTY_INDEX
         self._follower = Follower(
             self.store,
