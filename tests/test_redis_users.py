@@ -20,6 +20,8 @@ from apps.ratelimits.storage.limiter import Target
 from apps.ratelimits.storage.processes import Processes
 from apps.ratelimits.storage.ruleset_store import FIRST_LOOK, RulesetStore
 from apps.ratelimits.storage.server_facts import Scripts, read_servers
+from apps.ratelimits.storage.tally import Tally
+from apps.ratelimits.storage.usage import UsageStore
 from apps.ratelimits.tests.test_limiter import by_status, make_limiter, rule
 
 from . import redis_files
@@ -150,6 +152,12 @@ def beat_probe_and_count(limiter) -> None:
     assert processes.alive() == []
     for node in limiter.redis.nodes:
         assert node.breaker.probe_once()
+    usage = UsageStore(limiter.client, limiter.keys)
+    tally = Tally()
+    tally.ended(False)
+    assert tally.flush(usage)
+    assert usage.read().requests == 1
+    assert usage.forget([1]) == 0
     few = rule(number=70, identities=2)
     budgets = IdentityBudgets(limiter.client, limiter.keys, limiter.digests.of, 0)
     budgets.install([few])

@@ -39,6 +39,11 @@ class RateLimitConfig(Config, Protocol):
     def identity_budget(self) -> int: ...
 
 
+def load_us(config: RateLimitConfig) -> int:
+    """How long the site took to load it; 0 where it does not say."""
+    return int(getattr(config, "load_us", 0))
+
+
 def current() -> RateLimitConfig:
     """Read at call time, so that tests can override it."""
     return cast(RateLimitConfig, settings.IOTA_RATELIMITS)

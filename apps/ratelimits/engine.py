@@ -7,10 +7,11 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cache
+from multiprocessing.util import Finalize
 
 from . import conf, ruleset
 from .following import Follower
@@ -23,13 +24,16 @@ from .policy.identity import identity_parts
 from .policy.matching import CompiledOverride, CompiledRule, Index, applies_to, compile_ruleset
 from .policy.rules import Mode, OverrideAction, Rule, Ruleset
 from .storage.cardinality import IdentityBudgets, IdentityCount
+from .storage.connections import Connections
 from .storage.errors import Unavailable
-from .storage.heartbeat import Heartbeat
+from .storage.heartbeat import Heartbeat, Took
 from .storage.limiter import RateLimiter
 from .storage.packing import PackedLimits
 from .storage.processes import Processes
 from .storage.ruleset_store import RulesetStore
+from .storage.tally import Tally
 from .storage.transport import topology
+from .storage.usage import UsageStore
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +71,9 @@ class Engine:
         self.identities = IdentityBudgets(
             client, self.limiter.keys, self.limiter.digests.of, config.identity_budget
         )
+        self.tally = Tally(self._connections)
+        self.usage = UsageStore(client, self.limiter.keys)
+        self._took = Took(config_load_us=conf.load_us(config))
         self._index = EMPTY_INDEX
         self._follower = Follower(
             self.store,
@@ -77,7 +84,12 @@ class Engine:
             self.limiter.failures,
         )
         self._heartbeat = Heartbeat(
-            self.processes, self.limiter, lambda: self.version, host_key=config.identity_key
+            self.processes,
+            self.limiter,
+            lambda: self.version,
+            host_key=config.identity_key,
+            tally=self.tally,
+            took=self._took,
         )
         self._starting = threading.Lock()
         self._started_pid: int | None = None
@@ -86,6 +98,7 @@ class Engine:
         self._started_by_s = 0.0
         self._said: set[str] = set()
         self._stop = threading.Event()
+        self._at_exit: Finalize | None = None
 
     @property
     def version(self) -> int:
@@ -119,7 +132,7 @@ class Engine:
                     target=self._poll, name="ratelimits-ruleset", daemon=True
                 )
                 self._poller.start()
-                atexit.register(self.stop)
+                self._stop_at_exit()
         settled = self._follower.settled
         waited = settled.wait(max(0.0, self._started_by_s - time.monotonic()))
         if not waited and not self.started:
@@ -131,9 +144,17 @@ class Engine:
         self._stop.set()
         if self._poller is not None and self._poller_pid == os.getpid():
             self._poller.join()
+            self._in_turn(self.flush_usage, "What was counted last is not in Redis")
             self._heartbeat.leave()
         self._poller_pid = self._started_pid = None
         atexit.unregister(self.stop)
+        if self._at_exit is not None:
+            self._at_exit.cancel()
+
+    def _stop_at_exit(self) -> None:
+        """A worker that multiprocessing has started, as granian's are, runs no ``atexit``."""
+        atexit.register(self.stop)
+        self._at_exit = Finalize(None, self.stop, exitpriority=1)
 
     def _poll(self) -> None:
         stop, follower, interval_s = self._stop, self._follower, self.config.ruleset_poll_ms / 1000
@@ -143,6 +164,7 @@ class Engine:
                 self._heartbeat.beat, "This process is not counted among those that serve"
             )
             self._in_turn(self.count_identities, "Counting identities failed: the last count stays")
+            self._in_turn(self._flush_usage, "What the limiter does is not counted in Redis")
             if stop.wait(interval_s if follower.settled.is_set() else FIRST_POLL_S):
                 return
 
@@ -167,6 +189,19 @@ class Engine:
         except Unavailable as error:  # They wait, and what was known last holds for its period.
             self.limiter.failures.note(error)
 
+    def flush_usage(self) -> None:
+        """Send what this process has counted to Redis, now. Where Redis is away it waits."""
+        self._flush_usage(now=True)
+
+    def _flush_usage(self, *, now: bool = False) -> None:
+        try:
+            self.tally.flush(self.usage, now=now)
+        except Unavailable as error:
+            self.limiter.failures.note(error)
+
+    def _connections(self) -> Iterable[Connections]:
+        return [node.connections for node in self.limiter.redis.nodes]
+
     def identity_count(self, rule: Rule) -> IdentityCount | None:
         """Of a limit's identity budget; None where it has none. Raises Unavailable."""
         return self.identities.count(rule, time.time())
@@ -178,7 +213,9 @@ class Engine:
             self.identities.forget()
 
     def _install(self, newest: Ruleset) -> None:
+        began_ns = time.perf_counter_ns()
         index = compile_ruleset(newest)
+        self._took.ruleset_compile_us = (time.perf_counter_ns() - began_ns) // 1000
         self.identities.install(newest.rules)
         self._index = index
         self.limiter.forget_rules()
@@ -252,6 +289,28 @@ class Engine:
             return Plan(self.limiter.limits(rules, places), whom)
         self.identities.settle(asked)
         return Plan(*asked)
+
+    def decide(
+        self, candidates: list[CompiledRule], facts: RequestFacts, user: UserFacts = ANONYMOUS
+    ) -> Decision:
+        """``plan`` and ``check`` for a request, which is counted in ``usage``."""
+        began_ns = time.perf_counter_ns()
+        plan = self.plan(candidates, facts, user)
+        decision = self.check(plan)
+        if decision is not ALLOWED:
+            self.tally.checked(plan.limits, decision, time.perf_counter_ns() - began_ns)
+        return decision
+
+    async def adecide(
+        self, candidates: list[CompiledRule], facts: RequestFacts, user: UserFacts = ANONYMOUS
+    ) -> Decision:
+        """``decide`` on the running event loop."""
+        began_ns = time.perf_counter_ns()
+        plan = self.plan(candidates, facts, user)
+        decision = await self.acheck(plan)
+        if decision is not ALLOWED:
+            self.tally.checked(plan.limits, decision, time.perf_counter_ns() - began_ns)
+        return decision
 
     def check(self, plan: Plan, *, charge: bool = True) -> Decision:
         if plan.blocked:

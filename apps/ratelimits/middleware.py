@@ -52,13 +52,24 @@ class RateLimitMiddleware:
         if self._exempt(request):
             return self.get_response(request)
         engine = get_engine()
+        engine.tally.began()
+        failed = True
+        try:
+            response = self._limited(request, engine)
+            failed = _is_error(response)
+        finally:
+            engine.tally.ended(failed)
+        return response
+
+    def _limited(self, request: HttpRequest, engine: Engine) -> HttpResponseBase:
         engine.start()
         if refused := engine.without_limits():
+            engine.tally.refused()
             return denied_response(request, refused)
         facts = self._facts(request, engine)
         candidates = engine.candidates(facts)
         user = self.callers.identify(request, candidates)
-        decision = engine.check(engine.plan(candidates, facts, user))
+        decision = engine.decide(candidates, facts, user)
         if not decision.allowed:
             return denied_response(request, decision)
         try:
@@ -75,15 +86,29 @@ class RateLimitMiddleware:
         if self._exempt(request):
             return await get_response(request)
         engine = get_engine()
+        engine.tally.began()
+        failed = True
+        try:
+            response = await self._alimited(request, engine)
+            failed = _is_error(response)
+        except asyncio.CancelledError:
+            failed = False  # The client has gone.
+            raise
+        finally:
+            engine.tally.ended(failed)
+        return response
+
+    async def _alimited(self, request: HttpRequest, engine: Engine) -> HttpResponseBase:
         if not engine.started:
             # Once per process: the first ruleset may have to come from the database.
             await asyncio.to_thread(engine.start)
         if refused := engine.without_limits():
+            engine.tally.refused()
             return denied_response(request, refused)
         facts = self._facts(request, engine)
         candidates = engine.candidates(facts)
         user = await self.callers.aidentify(request, candidates)
-        decision = await engine.acheck(engine.plan(candidates, facts, user))
+        decision = await engine.adecide(candidates, facts, user)
         if not decision.allowed:
             return denied_response(request, decision)
         release = _Release(engine, decision.held)
@@ -155,9 +180,15 @@ def denied_response(request: HttpRequest, decision: Decision) -> HttpResponse:
     # Django logs each of them, a 503 even as an error: under a flood the log held nothing else.
     # Failures of Redis have lines of their own (storage/failures.py).
     response._has_been_logged = True  # type: ignore[attr-defined]
+    response._asked_for = True  # type: ignore[attr-defined]
     response["Cache-Control"] = "no-store"
     response["Retry-After"] = str(headers.retry_after_s(decision))
     return cast(HttpResponse, _with_fields(response, decision))
+
+
+def _is_error(response: HttpResponseBase) -> bool:
+    """Of the site: no answer that a limit asked for."""
+    return response.status_code >= 500 and not hasattr(response, "_asked_for")
 
 
 def _prefers_a_page(request: HttpRequest) -> bool:

@@ -300,3 +300,9 @@ def test_a_proxy_that_ends_tls_is_believed_only_where_the_site_says_so():
         )
         said.append(ran.stdout.strip())
     assert said == ["None", "('HTTP_X_FORWARDED_PROTO', 'https')"]
+
+
+def test_how_long_it_took_is_known_and_makes_no_two_settings_differ():
+    one, two = create_settings(PRODUCTION), create_settings(PRODUCTION)
+    assert one.rate_limit_config.load_us > 0
+    assert one == two

@@ -61,7 +61,7 @@ MOST_MORE_RSS = 24 << 20
 """Bytes of a process. What it remembers is bounded and fills up in these minutes: denials, local
 counts and leases, of up to 10,000 identities each, at some 700 bytes."""
 
-NO_TTL = {b"ruleset", b"resets"}
+NO_TTL = {b"ruleset", b"resets", b"usage"}
 
 
 @dataclass(frozen=True, slots=True)

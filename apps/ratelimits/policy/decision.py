@@ -59,11 +59,21 @@ class Decision:
     """Whether a request may go on, and what each limit said.
 
     ``unavailable``: denied because Redis did not answer and a limit's policy is to deny.
-    ``blocked``: denied by an override. A script's reply is read into verdicts when somebody asks
+    ``blocked``: denied by an override. ``passed``: limits that said nothing, since Redis did not
+    answer and their policy is to let pass. A reply is read into verdicts when somebody asks
     for them: most requests are answered by ``allowed`` alone.
     """
 
-    __slots__ = ("_said", "_verdicts", "allowed", "blocked", "charges", "held", "unavailable")
+    __slots__ = (
+        "_said",
+        "_verdicts",
+        "allowed",
+        "blocked",
+        "charges",
+        "held",
+        "passed",
+        "unavailable",
+    )
 
     def __init__(
         self,
@@ -74,12 +84,14 @@ class Decision:
         charges: tuple[Charge, ...] = (),
         unavailable: bool = False,
         blocked: bool = False,
+        passed: tuple[Rule, ...] = (),
     ) -> None:
         self.allowed = allowed
         self.held = held
         self.charges = charges
         self.unavailable = unavailable
         self.blocked = blocked
+        self.passed = passed
         self._verdicts: tuple[Verdict, ...] | None = verdicts
         self._said: tuple[Limits, Any, int] | None = None
 
@@ -90,11 +102,22 @@ class Decision:
         """What a storage's reply says of ``limits``; ``later_us`` after it was given."""
         decision = cls.__new__(cls)
         decision.allowed = allowed
-        decision.held = decision.charges = ()
+        decision.held = decision.charges = decision.passed = ()
         decision.unavailable = decision.blocked = False
         decision._verdicts = None
         decision._said = (limits, reply, later_us)
         return decision
+
+    @property
+    def all_allowed(self) -> bool:
+        """Whether the reply's form alone says that every limit did, shadow limits too."""
+        said = self._said
+        if said is None or not self.allowed:
+            return False
+        reply = said[1]
+        of = reply.__class__
+        # From the script's quick part, of one bucket or several, or of a lease.
+        return of is bytes or of is tuple or reply[0].__class__ is bytes
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
@@ -179,6 +202,7 @@ def decide_all(
     charges: tuple[Charge, ...] = (),
     unavailable: bool = False,
     blocked: bool = False,
+    passed: tuple[Rule, ...] = (),
 ) -> Decision:
     """One decision: allowed when every enforcing limit allows."""
     return Decision(
@@ -188,6 +212,7 @@ def decide_all(
         charges=charges,
         unavailable=unavailable,
         blocked=blocked,
+        passed=passed,
     )
 
 
@@ -201,6 +226,7 @@ class _Whole(Decision):
         self._parts = parts
         self._verdicts = None
         self.unavailable = any(part.unavailable for part in parts)
+        self.passed = tuple(rule for part in parts for rule in part.passed)
         self.held = tuple(held for part in parts for held in part.held)
         self.charges = tuple(charge for part in parts for charge in part.charges)
 

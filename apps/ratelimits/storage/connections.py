@@ -65,6 +65,8 @@ class Connections(BeginsAnew):
         self._connected: weakref.WeakSet[Any] = weakref.WeakSet()
         self._opening: set[threading.Thread] = set()
         self._waiting: set[object] = set()
+        self.waits = 0
+        """How many asks found none free, and waited for one or for another to be opened."""
         self._failed_s = self._stale_s = 0.0
         self._refused: Exception | None = None
         self._refused_s = 0.0
@@ -75,6 +77,11 @@ class Connections(BeginsAnew):
     @property
     def _open(self) -> int:
         return len(self._connected) + len(self._opening)
+
+    @property
+    def in_use(self) -> int:
+        """Those with a command on its way, or reserved for who waits: nearly so, without a lock."""
+        return max(0, len(self._connected) - len(self._free))
 
     def ask(self, command: bytes, within_s: float | None = None, before: bytes = b"") -> Any:
         """The reply to one packed command. Raises redis.RedisError (an error reply too) or OSError,
@@ -223,6 +230,7 @@ class Connections(BeginsAnew):
             try:
                 self._waiting.add(me)
                 found = self._free_one()
+                self.waits += found is None
                 while found is None:
                     if self._refused is not None and self._refused_s >= began_s:
                         raise _anew(self._refused)

@@ -36,8 +36,11 @@ class Fallback:
                 [Verdict(rule, False, standing, degraded=True) for rule in denying],
                 unavailable=True,
             )
-        if not local or not charge:
+        if not charge:
             return ALLOWED
+        passed = tuple(rule for rule, _ in enforcing if rule.on_failure is FailurePolicy.ALLOW)
+        if not local:
+            return Decision(True, passed=passed)
         member = new_member()
         verdicts, taken = self._local.decide(local, member)
-        return decide_all(verdicts, held=(Held("", member),), charges=taken)
+        return decide_all(verdicts, held=(Held("", member),), charges=taken, passed=passed)

@@ -7,13 +7,23 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from hashlib import blake2b
 
 from .errors import Unavailable
 from .limiter import RateLimiter
 from .processes import BEAT_S, Processes, ProcessStatus
+from .tally import Tally
 
 HOST_BYTES = 4
+
+
+@dataclass(slots=True)
+class Took:
+    """What is told of this process beside what its limiter knows, us."""
+
+    config_load_us: int = 0
+    ruleset_compile_us: int = 0
 
 
 class Heartbeat:
@@ -30,12 +40,16 @@ class Heartbeat:
         *,
         host_key: bytes,
         clock_s: Callable[[], float] = time.monotonic,
+        tally: Tally | None = None,
+        took: Took | None = None,
     ) -> None:
         self._processes = processes
         self._limiter = limiter
         self._version = version
         self._host = blake2b(platform.node().encode(), key=host_key, digest_size=HOST_BYTES)
         self._clock_s = clock_s
+        self._tally = tally
+        self._took = took or Took()
         self._pid = 0
         self._process = ""
         self._started_s = 0
@@ -73,6 +87,10 @@ class Heartbeat:
             failures={str(kind): number for kind, number in failures.by_kind.copy().items()},
             decided={str(policy): number for policy, number in failures.by_policy.copy().items()},
             outage=failures.outage,
+            in_flight=self._tally.in_flight if self._tally else 0,
+            pool_in_use=sum(node.connections.in_use for node in self._limiter.redis.nodes),
+            config_load_us=self._took.config_load_us,
+            ruleset_compile_us=self._took.ruleset_compile_us,
         )
 
     def leave(self) -> None:

@@ -10,6 +10,7 @@
 ``<prefix>resets``                          stream, capped: digests of identities that were reset
 ``<prefix>probe``                           string: whether a server that failed takes writes again
 ``<prefix>processes``                       hash: process -> when it was last seen, and its status
+``<prefix>usage``                           hash: totals of what the limiter did (lua/usage.lua)
 
 The braces are a cluster's hash tag: what belongs to one identity, or to the
 identities of one limit, lies in one slot.
@@ -67,6 +68,10 @@ class Keys:
     @property
     def processes(self) -> str:
         return f"{self.prefix}processes"
+
+    @property
+    def usage(self) -> str:
+        return f"{self.prefix}usage"
 
 
 def tagged(key: str, tag: str) -> str:

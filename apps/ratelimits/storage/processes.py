@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import redis
@@ -31,6 +31,10 @@ class ProcessStatus:
     ``host`` is a digest, so that processes of one machine can be told from those of another.
     ``version`` is of the ruleset in force there, -1 for none. ``failures`` by kind and ``decided``
     by policy count from the process's start. ``seen_s``: how long ago it spoke, by Redis' clock.
+
+    ``in_flight``: requests inside the middleware just now; ``pool_in_use``: connections of the
+    sync path with a command on its way. ``config_load_us``: how long the site's configuration took
+    to load when the process started; ``ruleset_compile_us``: the ruleset in force, to compile.
     """
 
     process: str
@@ -43,6 +47,10 @@ class ProcessStatus:
     decided: Mapping[str, int] = field(default_factory=dict)
     outage: Outage | None = None
     seen_s: float = 0.0
+    in_flight: int = 0
+    pool_in_use: int = 0
+    config_load_us: int = 0
+    ruleset_compile_us: int = 0
 
     @property
     def failing(self) -> bool:
@@ -56,15 +64,19 @@ class ProcessStatus:
 
 
 def decode(process: str, text: str, seen_s: float) -> ProcessStatus | None:
-    """The inverse of ``encode``; None where another version of this code wrote another form."""
+    """The inverse of ``encode``. What another version of this code says beside is passed over,
+    what it does not say is as nothing; None where it wrote another form."""
     try:
-        said = json.loads(text)
+        said = {name: value for name, value in json.loads(text).items() if name in _SAID}
         outage = said["outage"]
         if outage is not None:
             outage = Outage(**{**outage, "kind": Kind(outage["kind"])})
         return ProcessStatus(process, **{**said, "outage": outage, "seen_s": seen_s})
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
+
+
+_SAID = {part.name for part in fields(ProcessStatus)} - {"process", "seen_s"}
 
 
 class Processes:

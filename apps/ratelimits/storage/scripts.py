@@ -21,6 +21,7 @@ PARTS = {
     "heartbeat": ("heartbeat",),
     "living": ("living",),
     "identities": ("identities",),
+    "usage": ("usage",),
 }
 """The files of ``lua/`` that make up a script, in their order."""
 

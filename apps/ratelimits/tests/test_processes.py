@@ -102,10 +102,23 @@ def test_a_status_survives_being_stored_and_is_small():
         decided=dict.fromkeys(map(str, FailurePolicy), many),
         outage=Outage(Kind.CLUSTERDOWN, many + 0.25, many + 0.5, many),
         version=many,
+        in_flight=many,
+        pool_in_use=many,
+        config_load_us=many,
+        ruleset_compile_us=many,
     )
     assert decode("one", status.encode(), 0.0) == status
     assert len(status.encode()) < 1_024
     assert json.loads(status.encode()).keys() <= set(ProcessStatus.__dataclass_fields__)
+
+
+def test_older_and_newer_processes_understand_each_other():
+    said = json.loads(replace(ONE, in_flight=3).encode())
+    newer = json.dumps({**said, "something": {"new": 1}})
+    assert decode("one", newer, 0.0) == replace(ONE, in_flight=3)
+    for name in ("in_flight", "pool_in_use", "config_load_us", "ruleset_compile_us"):
+        del said[name]
+    assert decode("one", json.dumps(said), 0.0) == ONE
 
 
 class Clock:

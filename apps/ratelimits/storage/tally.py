@@ -1,0 +1,218 @@
+"""What this process counts of the limiter's work, until it is in Redis.
+
+A request only appends: what it means is worked out by the engine's poller, several times a second
+(``gather``), and sent once a second (``flush``). One append is one step of the interpreter, so that
+no lock is needed and threads lose nothing of each other's. What is appended are numbers and sets of
+limits that are there anyway: records of their own would be looked at by every garbage collection.
+
+What can be lost, and never counted twice:
+
+- a process that is killed takes along what it has not sent: a second's;
+- beyond ``MOST_WAITING`` checks between two looks of the poller, the oldest;
+- where it is not known for ``DOUBT_S`` whether Redis has taken a batch, that batch;
+- what Redis loses, as when it restarts empty or a replica takes over.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+import time
+from bisect import bisect_right
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, TypeVar
+
+from ..policy.decision import Decision
+from ..policy.rules import Mode
+from .connections import Connections
+from .forks import BeginsAnew
+from .packing import PackedLimits
+from .usage import CHECK_BOUNDS_US, CHECKS, REMEMBERED_S, UsageStore, limit_fields
+
+_T = TypeVar("_T")
+
+FLUSH_S = 0.8
+"""Looked at every quarter of a second, so that it is once a second and hardly ever later."""
+MOST_WAITING = 1_000_000
+DOUBT_S = REMEMBERED_S / 2
+"""Until then Redis certainly knows which batch of this process came last."""
+
+_ALLOWED, _DENIED, _WOULD_DENY, _DEGRADED = range(4)
+"""Of a limit's verdicts, in the order of ``VERDICTS``: a number of theirs is 4 * id + this."""
+_OF_REQUEST = -1
+"""A request that was decided without Redis."""
+
+
+class _Count:
+    """A number that threads raise by ``up`` without a lock: a step of the interpreter."""
+
+    __slots__ = ("_looks", "_numbers", "up")
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count()
+        self.up: Callable[[], int] = self._numbers.__next__
+        self._looks = 0
+
+    def now(self) -> int:
+        """By one thread at a time: each look takes a number too."""
+        self._looks += 1
+        return self.up() - self._looks + 1
+
+
+class _Batch(NamedTuple):
+    number: int
+    counted: Counter[str]
+    made_s: float
+
+
+class Tally(BeginsAnew):
+    """One per process; a forked child begins at nothing.
+
+    ``began`` and ``ended`` for each request, ``checked`` for each decision, by any thread;
+    ``connections`` names the pools whose waits are counted.
+    """
+
+    def __init__(
+        self,
+        connections: Callable[[], Iterable[Connections]] = tuple,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._connections = connections
+        self._clock_s = clock_s
+        super().__init__()
+
+    def _begin(self) -> None:
+        self._lock = threading.RLock()
+        self._process = os.urandom(8).hex()
+        self._began, self._ended, self._failed = _Count(), _Count(), _Count()
+        # Called at each request: bound once.
+        self.began = self._began.up
+        self._refused = _Count()
+        self._took: deque[int] = deque(maxlen=MOST_WAITING)
+        self._said: deque[PackedLimits | int] = deque(maxlen=MOST_WAITING)
+        self._told = {"requests": 0, "errors": 0, "refused": 0}
+        self._waits: dict[Connections, int] = {}
+        self._rest_ns = 0
+        self._counted: Counter[str] = Counter()
+        self._batches = itertools.count(1)
+        self._unsure: _Batch | None = None
+        self._flushed_s = float("-inf")
+
+    @property
+    def in_flight(self) -> int:
+        """Requests inside the middleware now."""
+        with self._lock:
+            ended = self._ended.now()
+            return max(0, self._began.now() - ended)
+
+    def ended(self, failed: bool) -> None:
+        """A request was answered, or given up. ``failed``: with a 5xx that no policy asked for."""
+        if failed:
+            self._failed.up()
+        self._ended.up()
+
+    def refused(self) -> None:
+        """A request was refused, since no limits could be had."""
+        self._refused.up()
+
+    def checked(self, limits: PackedLimits | None, decision: Decision, took_ns: int) -> None:
+        """A request was decided, by these limits or by an override that blocks it."""
+        if limits is not None and decision.all_allowed:
+            self._said.append(limits)
+            self._took.append(took_ns)
+            return
+        numbers, degraded = [], decision.unavailable or bool(decision.passed)
+        for verdict in decision.verdicts:
+            number = 4 * verdict.rule.id
+            if verdict.degraded:
+                degraded = True
+                numbers.append(number + _DEGRADED)
+            if verdict.allowed:
+                numbers.append(number + _ALLOWED)
+            else:
+                enforced = verdict.rule.mode is Mode.ENFORCE
+                numbers.append(number + (_DENIED if enforced else _WOULD_DENY))
+        for rule in decision.passed:
+            numbers += (4 * rule.id + _ALLOWED, 4 * rule.id + _DEGRADED)
+        if degraded:
+            numbers.append(_OF_REQUEST)
+        self._said.extend(numbers)
+        self._took.append(took_ns if decision.allowed else ~took_ns)
+
+    def gather(self) -> None:
+        """Add up what was appended. Bounded from then on by the number of limits."""
+        with self._lock:
+            counted = self._counted
+            took, said = _taken(self._took), Counter(_taken(self._said))
+            self._add_times(took)
+            for what, times in said.items():
+                if isinstance(what, PackedLimits):
+                    for rule in what.rules:
+                        counted[limit_fields(rule.id)[_ALLOWED]] += times
+                elif what == _OF_REQUEST:
+                    counted["degraded"] += times
+                else:
+                    counted[limit_fields(what // 4)[what % 4]] += times
+            now = {
+                "requests": self._ended.now(),
+                "errors": self._failed.now(),
+                "refused": self._refused.now(),
+            }
+            new = {name: number - self._told[name] for name, number in now.items()}
+            self._told = now
+            counted["requests"] += new["requests"]
+            counted["errors"] += new["errors"]
+            counted["denied"] += new["refused"]
+            counted["degraded"] += new["refused"]
+            waits = {each: each.waits for each in self._connections()}
+            for each, number in waits.items():
+                counted["pool_waits"] += number - self._waits.get(each, 0)
+            self._waits = waits
+
+    def _add_times(self, took: list[int]) -> None:
+        counted = self._counted
+        # Sorted and looked up by bound: a fifth of the time that looking up each would take.
+        sorted_ns = sorted([~took_ns if took_ns < 0 else took_ns for took_ns in took])
+        denied = sum([took_ns < 0 for took_ns in took])
+        counted["allowed"] += len(took) - denied
+        counted["denied"] += denied
+        us, self._rest_ns = divmod(self._rest_ns + sum(sorted_ns), 1000)
+        counted["checks_sum_us"] += us
+        before = 0
+        for name, bound in zip(CHECKS, (*CHECK_BOUNDS_US, float("inf")), strict=True):
+            upto = bisect_right(sorted_ns, bound * 1000)
+            counted[name] += upto - before
+            before = upto
+
+    def flush(self, store: UsageStore, *, now: bool = False) -> bool:
+        """``gather``, and send where a second has gone by, or ``now``: whether it was sent.
+
+        Raises Unavailable: what was not taken for certain is sent again the next time, as the
+        same batch, which Redis counts once.
+        """
+        with self._lock:
+            self.gather()
+            now_s = self._clock_s()
+            if not now and now_s - self._flushed_s < FLUSH_S:
+                return False
+            self._flushed_s = now_s
+            unsure = self._unsure
+            if unsure is not None:
+                if now_s - unsure.made_s < DOUBT_S:
+                    store.add(self._process, unsure.number, unsure.counted)
+                self._unsure = None
+            counted = +self._counted
+            if counted:
+                self._counted = Counter()
+                self._unsure = _Batch(next(self._batches), counted, now_s)
+                store.add(self._process, self._unsure.number, counted)
+                self._unsure = None
+            return bool(counted)
+
+
+def _taken(waiting: deque[_T]) -> list[_T]:
+    """What is there by now; what is appended meanwhile stays."""
+    take = waiting.popleft
+    return [take() for _ in range(len(waiting))]
