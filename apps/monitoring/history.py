@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
+from django.db.models.fields.json import KeyTransform
+from django.utils import timezone
+
+from .metrics import METRICS
 from .models import Sample, Source
+from .rolling import KEPT
+
+MOST_ROWS = 2_500
+"""Read for one line: a day of minutes, two weeks of ten minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +30,95 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Point:
+    """Of the time that begins at ``at``; all None where nothing is known of it."""
+
     at: datetime
-    low: float
-    mean: float
-    high: float
+    low: float | None
+    mean: float | None
+    high: float | None
 
 
 def latest(source: Source) -> Reading | None:
     """The newest sample, however old; None where there is none."""
     found = source.samples.filter(resolution_s=Sample.SAMPLE_S).order_by("-at").first()
     return Reading(found.at, found.values, source.unknown) if found else None
+
+
+def points(
+    source: Source, metric: str, since: datetime, until: datetime, most: int = 300
+) -> list[Point]:
+    """One metric over a time, as ``most`` points at most, of equal lengths without a hole.
+
+    Read from the finest samples that are kept so long and are not too many; what is not rolled up
+    yet, from those as taken. Raises KeyError where there is no such metric, ValueError where
+    ``since`` is not before ``until`` or ``most`` is not positive.
+    """
+    known = METRICS[metric]
+    span_s = (until - since).total_seconds()
+    if span_s <= 0 or most < 1:
+        raise ValueError(f"since {since}, until {until}, most {most}: there is no point in it")
+    resolution_s = _resolution(since, span_s)
+    # One more than fits may be cut at both ends.
+    length_s = resolution_s * math.ceil(span_s / max(1, most - 1) / resolution_s)
+    first = math.floor(since.timestamp() / length_s)
+    last = math.ceil(until.timestamp() / length_s)
+    begin = datetime.fromtimestamp(first * length_s, tz=UTC)
+    end = datetime.fromtimestamp(last * length_s, tz=UTC)
+    groups: dict[int, list[tuple[float, float, float]]] = {}
+    for at, value in _rows(source, known.name, resolution_s, begin, end):
+        if value is not None:
+            groups.setdefault(math.floor(at.timestamp() / length_s), []).append(value)
+    return [
+        _point(datetime.fromtimestamp(place * length_s, tz=UTC), groups.get(place, ()))
+        for place in range(first, last)
+    ]
+
+
+def _resolution(since: datetime, span_s: float) -> int:
+    """In seconds."""
+    age = timezone.now() - since
+    for resolution_s, kept in KEPT.items():
+        if age <= kept and span_s / resolution_s <= MOST_ROWS:
+            return resolution_s
+    return max(KEPT)
+
+
+def _rows(
+    source: Source, metric: str, resolution_s: int, begin: datetime, end: datetime
+) -> Iterator[tuple[datetime, tuple[float, float, float] | None]]:
+    """Coarse ones, and as taken what came after the last of them."""
+    newest = begin
+    for at, value in _values(source, metric, resolution_s, begin, end):
+        newest = at + timedelta(seconds=resolution_s)
+        yield at, _three(value)
+    if resolution_s == Sample.SAMPLE_S:
+        return
+    # Rolled up within minutes; where nobody does it, all of it would be too much to read.
+    newest = max(newest, end - timedelta(seconds=2 * resolution_s + 600))
+    for at, value in _values(source, metric, Sample.SAMPLE_S, newest, end):
+        yield at, _three(value)
+
+
+def _values(
+    source: Source, metric: str, resolution_s: int, begin: datetime, end: datetime
+) -> Iterable[tuple[datetime, Any]]:
+    rows = source.samples.filter(resolution_s=resolution_s, at__gte=begin, at__lt=end)
+    # Of each row the one figure; the rest of it stays in the database.
+    return rows.order_by("at").values_list("at", KeyTransform(metric, "values"))
+
+
+def _three(value: Any) -> tuple[float, float, float] | None:
+    if value is None:
+        return None
+    if isinstance(value, (int, float)):
+        return (value, value, value)
+    low, mean, high = value
+    return (low, mean, high)
+
+
+def _point(at: datetime, known: Iterable[tuple[float, float, float]]) -> Point:
+    rows = list(known)
+    if not rows:
+        return Point(at, None, None, None)
+    lows, means, highs = zip(*rows, strict=True)
+    return Point(at, min(lows), sum(means) / len(means), max(highs))
