@@ -73,7 +73,7 @@ def _made(before: Counted, now: Counted) -> Iterator[tuple[str, float | str]]:
     same = before.run_id == now.run_id and 0 < took_s <= LONGEST_S
 
     def grown(counter: str) -> float | str:
-        if not same or counter not in before.counters:
+        if not same or counter not in before.counters or counter not in now.counters:
             return FIRST
         by = now.counters[counter] - before.counters[counter]
         return by if by >= 0 else ANEW
