@@ -17,12 +17,16 @@ KEPT = {
     Sample.SAMPLE_S: timedelta(days=2),
     60: timedelta(days=14),
     600: timedelta(days=400),
+    # The same, few enough to be read all at once.
+    14_400: timedelta(days=400),
 }
 """Each resolution, in seconds, and how long its samples are kept."""
 COARSER = tuple(resolution_s for resolution_s in KEPT if resolution_s > Sample.SAMPLE_S)
 GRACE = timedelta(seconds=2 * Sample.SAMPLE_S)
 """A sample of a moment may be kept this long after it."""
-BATCH = 1_000
+BATCH = 3_000
+"""Of the finest, at once: more than one of the coarsest is made of."""
+DELETED_AT_ONCE = 1_000
 BUDGET_S = 5.0
 """Of one call: samples are taken by the same worker."""
 
@@ -92,9 +96,9 @@ def forget(now: datetime, budget_s: float = BUDGET_S) -> int:
                     continue
             old = source.samples.filter(resolution_s=resolution_s, at__lt=before).order_by("at")
             while time.monotonic() < until_s:
-                pks = list(old.values_list("pk", flat=True)[:BATCH])
+                pks = list(old.values_list("pk", flat=True)[:DELETED_AT_ONCE])
                 gone += Sample.objects.filter(pk__in=pks).delete()[0] if pks else 0
-                if len(pks) < BATCH:
+                if len(pks) < DELETED_AT_ONCE:
                     break
     return gone
 

@@ -86,6 +86,7 @@ def rows(source: Source) -> list[tuple[object, ...]]:
 
 def test_holes_are_no_rows_and_a_batch_is_no_end(source, monkeypatch):
     monkeypatch.setattr(rolling, "BATCH", 61)
+    monkeypatch.setattr(rolling, "COARSER", (60, 600))  # four hours are more than a batch
     fill(source, 200)
     fill(source, 200, begin=START + timedelta(days=1))
     rolling.roll_up(START + timedelta(days=2), budget_s=60)
@@ -112,21 +113,26 @@ def test_each_resolution_is_kept_as_long_as_is_said(source):
     assert rolling.forget(now) == 0
 
     def left(age: timedelta) -> dict[int, int]:
+        rolling.roll_up(START + age)
         rolling.forget(START + age)
         return {
             resolution_s: source.samples.filter(resolution_s=resolution_s).count()
             for resolution_s in rolling.KEPT
         }
 
-    assert left(timedelta(days=2, minutes=30)) == {10: 180, 60: 60, 600: 6}
-    assert left(timedelta(days=2, hours=2)) == {10: 0, 60: 60, 600: 6}
-    assert left(timedelta(days=14, minutes=59)) == {10: 0, 60: 1, 600: 6}
-    assert left(timedelta(days=400, hours=2)) == {10: 0, 60: 0, 600: 0}
+    assert left(timedelta(days=2, minutes=30)) == {10: 180, 60: 60, 600: 6, 14_400: 1}
+    assert left(timedelta(days=2, hours=2)) == {10: 0, 60: 60, 600: 6, 14_400: 1}
+    assert left(timedelta(days=14, minutes=59)) == {10: 0, 60: 1, 600: 6, 14_400: 1}
+    assert left(timedelta(days=400, hours=2)) == {10: 0, 60: 0, 600: 0, 14_400: 0}
+
+
+def test_a_batch_holds_more_than_one_of_the_coarsest():
+    assert max(rolling.KEPT) / 10 < rolling.BATCH
 
 
 def test_it_can_be_stopped_between_batches(source, monkeypatch):
-    monkeypatch.setattr(rolling, "BATCH", 50)
+    monkeypatch.setattr(rolling, "DELETED_AT_ONCE", 50)
     fill(source, 360)
-    rolling.roll_up(START + timedelta(hours=2), budget_s=60)
+    rolling.roll_up(START + timedelta(hours=5), budget_s=60)
     assert rolling.forget(START + timedelta(days=3), budget_s=0) == 0
     assert rolling.forget(START + timedelta(days=3), budget_s=60) == 360
