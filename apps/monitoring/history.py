@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,6 +17,9 @@ from .rolling import KEPT
 
 MOST_ROWS = 2_500
 """Read for one line: a day of minutes, two weeks of ten minutes."""
+FEW = 2
+"""More figures of a row are taken from the whole of it."""
+Three = tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,14 @@ def points(
     yet, from those as taken. Raises KeyError where there is no such metric, ValueError where
     ``since`` is not before ``until`` or ``most`` is not positive.
     """
-    known = METRICS[metric]
+    return lines(source, [metric], since, until, most)[metric]
+
+
+def lines(
+    source: Source, metrics: Sequence[str], since: datetime, until: datetime, most: int = 300
+) -> dict[str, list[Point]]:
+    """``points`` of several metrics, whose points are of the same times."""
+    names = [METRICS[metric].name for metric in metrics]
     span_s = (until - since).total_seconds()
     if span_s <= 0 or most < 1:
         raise ValueError(f"since {since}, until {until}, most {most}: there is no point in it")
@@ -62,16 +72,21 @@ def points(
     length_s = resolution_s * math.ceil(span_s / max(1, most - 1) / resolution_s)
     first = math.floor(since.timestamp() / length_s)
     last = math.ceil(until.timestamp() / length_s)
-    begin = datetime.fromtimestamp(first * length_s, tz=UTC)
-    end = datetime.fromtimestamp(last * length_s, tz=UTC)
-    groups: dict[int, list[tuple[float, float, float]]] = {}
-    for at, value in _rows(source, known.name, resolution_s, begin, end):
-        if value is not None:
-            groups.setdefault(math.floor(at.timestamp() / length_s), []).append(value)
-    return [
-        _point(datetime.fromtimestamp(place * length_s, tz=UTC), groups.get(place, ()))
-        for place in range(first, last)
-    ]
+    begin = _at(first * length_s)
+    known: dict[str, dict[int, list[Three]]] = {name: {} for name in names}
+    for at, values in _rows(source, names, resolution_s, begin, until):
+        place = math.floor(at.timestamp() / length_s)
+        for name, value in zip(names, values, strict=True):
+            if value is not None:
+                known[name].setdefault(place, []).append(_three(value))
+    return {
+        name: [_point(_at(place * length_s), groups.get(place, ())) for place in range(first, last)]
+        for name, groups in known.items()
+    }
+
+
+def _at(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, tz=UTC)
 
 
 def _resolution(since: datetime, span_s: float) -> int:
@@ -84,39 +99,43 @@ def _resolution(since: datetime, span_s: float) -> int:
 
 
 def _rows(
-    source: Source, metric: str, resolution_s: int, begin: datetime, end: datetime
-) -> Iterator[tuple[datetime, tuple[float, float, float] | None]]:
+    source: Source, names: Sequence[str], resolution_s: int, begin: datetime, end: datetime
+) -> Iterator[tuple[datetime, Sequence[Any]]]:
     """Coarse ones, and as taken what came after the last of them."""
     newest = begin
-    for at, value in _values(source, metric, resolution_s, begin, end):
+    for at, values in _values(source, names, resolution_s, begin, end):
         newest = at + timedelta(seconds=resolution_s)
-        yield at, _three(value)
+        yield at, values
     if resolution_s == Sample.SAMPLE_S:
         return
     # Rolled up within minutes; where nobody does it, all of it would be too much to read.
     newest = max(newest, end - timedelta(seconds=2 * resolution_s + 600))
-    for at, value in _values(source, metric, Sample.SAMPLE_S, newest, end):
-        yield at, _three(value)
+    yield from _values(source, names, Sample.SAMPLE_S, newest, end)
 
 
 def _values(
-    source: Source, metric: str, resolution_s: int, begin: datetime, end: datetime
-) -> Iterable[tuple[datetime, Any]]:
+    source: Source, names: Sequence[str], resolution_s: int, begin: datetime, end: datetime
+) -> Iterator[tuple[datetime, Sequence[Any]]]:
     rows = source.samples.filter(resolution_s=resolution_s, at__gte=begin, at__lt=end)
-    # Of each row the one figure; the rest of it stays in the database.
-    return rows.order_by("at").values_list("at", KeyTransform(metric, "values"))
+    if len(names) > FEW:
+        for at, values in rows.order_by("at").values_list("at", "values"):
+            yield at, [values.get(name) for name in names]
+        return
+    # Of each row a few figures; the rest of it stays in the database.
+    parts = [KeyTransform(name, "values") for name in names]
+    for at, *values in rows.order_by("at").values_list("at", *parts):
+        yield at, values
 
 
-def _three(value: Any) -> tuple[float, float, float] | None:
-    if value is None:
-        return None
+def _three(value: Any) -> Three:
+    """Low, mean and high."""
     if isinstance(value, (int, float)):
         return (value, value, value)
     low, mean, high = value
     return (low, mean, high)
 
 
-def _point(at: datetime, known: Iterable[tuple[float, float, float]]) -> Point:
+def _point(at: datetime, known: Iterable[Three]) -> Point:
     rows = list(known)
     if not rows:
         return Point(at, None, None, None)

@@ -10,7 +10,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from apps.monitoring import rolling
+from apps.monitoring import history, rolling
 from apps.monitoring.history import latest, points
 from apps.monitoring.models import Sample, Source
 
@@ -105,6 +105,16 @@ def test_what_is_older_is_read_from_what_is_still_kept(now):
     fill(source, begin, [3.0] * 6, 600)
     found = points(source, "keys", begin, begin + timedelta(hours=1))
     assert [point.mean for point in found] == [3.0] * 6
+
+
+def test_several_lines_are_those_that_each_would_be_alone(now):
+    source = make_source()
+    fill(source, now - timedelta(hours=1), [float(n) for n in range(360)])
+    since = now - timedelta(hours=1)
+    names = ["keys", "ops_per_s", "clients"]
+    together = history.lines(source, names, since, now)
+    assert together == {name: points(source, name, since, now) for name in names}
+    assert {point.mean for point in together["ops_per_s"]} == {1.0}
 
 
 def test_no_such_metric_and_no_time_are_refused(now):
