@@ -22,7 +22,7 @@ from ..turns import Watch, last_ended, watch_state
 from . import chart
 from .edits import edits
 from .samples import ReadOnly
-from .standing import COLUMNS, Row, State, rows, shown, thresholds
+from .standing import COLUMNS, SHORT, Row, State, rows, shown, thresholds
 
 PERIODS = {
     "hour": ("an hour", timedelta(hours=1)),
@@ -98,11 +98,9 @@ class SourceAdmin(ReadOnly):
             "ended_at": last_ended(),
             "verdict": _verdict(state, found),
             "nodes": by_kind[Kind.NODE],
-            "columns": [METRICS[name] for name in COLUMNS[Kind.NODE]],
+            "columns": [(SHORT[name], METRICS[name].label) for name in COLUMNS[Kind.NODE]],
             "others": [*by_kind[Kind.LIMITER], *by_kind[Kind.BROKER]],
-            "unknown": [
-                (row, cell) for row in found for cell in row.cells if cell.state is State.UNKNOWN
-            ],
+            "unknown": [(row, what, why) for row in found for what, why in row.unknown],
             "rows": found,
             "chosen": chosen,
             "period": period,
@@ -129,12 +127,15 @@ def _verdict(state: Watch, found: list[Row]) -> tuple[str, str]:
     there = [row for row in found if row.source.gone_at is None]
     over = [row for row in there if row.state is State.OVER]
     if over:
-        named = ", ".join(f"{row.name} {row.said}" for row in over[:3])
+        named = ", ".join(f"{row.name}: {row.said}" for row in over[:3])
         more = f", and {len(over) - 3} more" if len(over) > 3 else ""
         return "bad", f"{named}{more}."
     partly = sum(row.state is State.UNKNOWN for row in there)
     if partly:
-        return "unknown", f"Nothing is wrong that is known; of {partly} not all is known."
+        return (
+            "unknown",
+            f"Nothing is wrong that is known; {partly} of {len(there)} partly unknown.",
+        )
     return "fine", "Nothing to do."
 
 

@@ -25,14 +25,21 @@ OF_THE_LIMITER = (
 )  # fmt: skip
 OF_THE_QUEUES = ("queue_length", "unacked")
 COLUMNS = {Kind.NODE: OF_A_NODE, Kind.LIMITER: OF_THE_LIMITER, Kind.BROKER: OF_THE_QUEUES}
-BESIDE = {
-    "memory_percent": ("memory_bytes", "evicted_per_s"),
-    "clients_percent": ("clients",),
-    "replication_lag_s": ("replicas_lost",),
-    "cpu_percent": ("ops_per_s",),
-    "round_trip_us": ("pong_age_s",),
+SHORT = {
+    "memory_percent": "Memory",
+    "cpu_percent": "CPU",
+    "replication_lag_s": "Lag",
+    "clients_percent": "Connections",
+    "round_trip_us": "Round trip",
 }
-"""What a figure is not read without."""
+BESIDE = {
+    "memory_percent": (("memory_bytes", "{}"), ("evicted_per_s", "{} evicted")),
+    "clients_percent": (("clients", "{}"),),
+    "replication_lag_s": (("replicas_lost", "{} lost"),),
+    "cpu_percent": (("ops_per_s", "{}"),),
+    "round_trip_us": (("pong_age_s", "nodes heard {} ago"),),
+}
+"""What a figure is not read without, in words."""
 NOTED_AS = {"clients_percent": "clients"}
 
 
@@ -60,7 +67,18 @@ class Row:
     cells: Sequence[Cell]
     state: State
     said: str
-    at: datetime | None
+    old: str = ""
+    """Why none of its figures says anything about now."""
+
+    @property
+    def unknown(self) -> list[tuple[str, str]]:
+        """What of it is not known, and why."""
+        if self.source.gone_at is not None:
+            return []
+        if self.old:
+            return [("All of it", self.old)]
+        cells = [cell for cell in self.cells if cell.state is State.UNKNOWN]
+        return [(cell.metric.label, cell.why) for cell in cells]
 
     @property
     def name(self) -> str:
@@ -85,7 +103,12 @@ def thresholds(metrics: Iterable[str]) -> dict[str, float]:
 
 
 def rows(sources: Iterable[Source], limits: dict[str, float], now: datetime) -> list[Row]:
-    return [_row(source, limits, now) for source in sources]
+    """The worst first; what is gone comes last."""
+    found = [_row(source, limits, now) for source in sources]
+    order = [State.OVER, State.UNKNOWN, State.FINE]
+    return sorted(
+        found, key=lambda row: (row.source.gone_at is not None, order.index(row.state), row.name)
+    )
 
 
 def _row(source: Source, limits: dict[str, float], now: datetime) -> Row:
@@ -96,7 +119,7 @@ def _row(source: Source, limits: dict[str, float], now: datetime) -> Row:
         for name in COLUMNS[Kind(source.kind)]
     ]
     state, said = _standing(source, cells, old)
-    return Row(source, cells, state, said, reading.at if reading else None)
+    return Row(source, cells, state, said, old)
 
 
 def _why_old(source: Source, reading: Reading | None, now: datetime) -> str:
@@ -119,9 +142,11 @@ def _standing(source: Source, cells: Sequence[Cell], old: str) -> tuple[State, s
         return State.OVER, "does not answer"
     if old:
         return State.UNKNOWN, "unknown"
-    over = [cell.metric.label for cell in cells if cell.state is State.OVER]
+    over = [
+        SHORT.get(cell.metric.name, cell.metric.label) for cell in cells if cell.state is State.OVER
+    ]
     if over:
-        return State.OVER, "over its limit"
+        return State.OVER, f"{', '.join(over)} too high"
     if any(cell.state is State.UNKNOWN for cell in cells):
         return State.UNKNOWN, "partly unknown"
     return State.FINE, "fine"
@@ -136,8 +161,8 @@ def _cell(
         return Cell(metric, State.NONE)
     value = reading.values[metric.name]
     beside = ", ".join(
-        f"{METRICS[name].label.lower()} {shown(reading.values[name], METRICS[name].unit)}"
-        for name in BESIDE.get(metric.name, ())
+        words.format(shown(reading.values[name], METRICS[name].unit))
+        for name, words in BESIDE.get(metric.name, ())
         if reading.values.get(name) is not None
     )
     if value is None:
