@@ -18,7 +18,8 @@ LONGEST_S = 60.0
 """What happened in a longer time says nothing about the ten seconds of a sample."""
 FIRST = "known from the second look on"
 ANEW = "its counter began anew since the look before"
-NONE = "nothing of the kind happened since the look before"
+NONE = "none"
+"""Nothing happened that there could be a share or a quantile of: such a name is left out."""
 
 PER_S = {
     "ops_per_s": "commands",
@@ -60,6 +61,8 @@ def since(before: Counted, now: Counted) -> Said:
     values: dict[str, float | None] = {}
     unknown: dict[str, str] = {}
     for name, value in _made(before, now):
+        if value == NONE:
+            continue
         if isinstance(value, str):
             values[name], unknown[name] = None, value
         else:

@@ -13,6 +13,7 @@ from apps.monitoring.collecting.taken import Taken
 from tests import redis_files
 from tests.clusters import ClusterProcesses
 from tests.servers import RedisProcess, flavours, free_port, sentinel
+from tests.topologies import KINDS, serving
 
 OFTEN = {"round_trip_us", "memory_bytes", "memory_percent", "clients", "clients_percent", "keys"}
 
@@ -318,3 +319,14 @@ def test_a_slow_server_is_cut_short(start):
         assert isinstance(client.ping(), bool)
     assert everything.WITHIN_S > node.WHOLE_S + addresses.LOOK_S
     assert issubclass(redis.TimeoutError, redis.RedisError)
+
+
+@pytest.mark.parametrize(("kind", "flavour"), KINDS)
+def test_every_kind_of_redis_url_is_read(kind, flavour):
+    with serving(kind, flavour) as url:
+        found = wait_for(lambda: not any(one.error for one in looked(url)) and looked(url))
+        assert len(found) == (6 if "cluster" in kind else 1)
+        for taken in found:
+            assert taken.said.values["memory_bytes"] > 0
+            assert "secret" not in taken.address
+            assert taken.address
