@@ -7,6 +7,7 @@ import time
 from datetime import timedelta
 
 import pytest
+from django.apps import apps as django_apps
 from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -16,7 +17,6 @@ from apps.monitoring.admin import health, standing
 from apps.monitoring.metrics import Unit
 from apps.monitoring.models import Source
 from apps.monitoring.tests import watching
-from apps.ratelimits.models import RateLimit
 
 pytestmark = pytest.mark.django_db
 PAGE = "/admin/monitoring/source/health/"
@@ -35,6 +35,10 @@ def limits(monkeypatch):
         monkeypatch.setattr(health, "thresholds", lambda metrics: found)
 
     return of
+
+
+def make_limit(name: str) -> None:
+    django_apps.get_model("ratelimits", "RateLimit").objects.create(name=name, quota=10)
 
 
 def text(response) -> str:
@@ -61,7 +65,8 @@ def test_an_empty_page_says_how_to_begin(staff):
     assert "health-fine" not in said
 
 
-def test_all_known_and_all_well_is_green(staff):
+def test_all_known_and_all_well_is_green(staff, limits):
+    limits(memory_percent=90.0)
     for kind, address, values in [
         ("node", "10.0.0.1:6379", watching.NODE),
         ("limiter", "", watching.LIMITER),
@@ -76,6 +81,8 @@ def test_all_known_and_all_well_is_green(staff):
         assert figure in said, figure
     for figure in ("812/s", "870 us", "0.02 %", "21 ms"):
         assert figure in said, figure
+    # Where no rule says what would be too much, nothing more than an answer is claimed.
+    assert [row.said for row in response.context["rows"]] == ["fine", "answers", "answers"]
     # A primary without replicas has no lag, which is neither fine nor unknown.
     assert cells(response)["replication_lag_s"].state == "none"
 
@@ -172,7 +179,7 @@ def test_gaps_are_gaps(staff):
 
 def test_edits_of_limits_stand_beside(staff):
     watching.sample(watching.source(), watching.NODE, 100)
-    RateLimit.objects.create(name="tight", quota=10)
+    make_limit("tight")
     response = staff.get(PAGE)
     assert "tight made" in text(response)
     said = [
@@ -208,7 +215,7 @@ def test_it_is_for_those_who_may_see_sources(engine, client):
     assert client.get(PAGE).status_code == 403
     User.objects.all().delete()
     person(client, "view_source")
-    RateLimit.objects.create(name="hush-hush", quota=10)
+    make_limit("hush-hush")
     watching.sample(watching.source(), watching.NODE)
     # The names of limits are for those who may see limits.
     assert "hush-hush" not in text(client.get(PAGE))
