@@ -70,7 +70,7 @@ def test_each_server_is_told_and_drawn(watched, browser, password):  # noqa: F81
     assert rows["10.0.0.6:6379"][1] == "▲ does not answer"
     assert rows["10.0.0.5:6379"][1] == "? gone"
     assert rows["10.0.0.4:6379"][3] == "? unknown"
-    assert rows["10.0.0.1:6379"][3].startswith("93 %")
+    assert "93 %" in rows["10.0.0.1:6379"][3]
     why = [row[2] for row in table(page, "unknown") if row[0] == "10.0.0.4:6379"]
     assert why
     assert "no permissions to run the 'info' command" in why[0]
