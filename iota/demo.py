@@ -211,7 +211,7 @@ def run(processes: Processes, var: Path) -> None:
             # A fixture leaves no history: without a first entry the first edit shows no change.
             manage(environ, "populate_history", "--auto")
         make_staff(environ)
-    say("starting the site, two workers and beat")
+    say("starting the site, three workers and beat")
     granian = [str(BIN / "granian"), "--interface", "wsgi", "--host", host, "--port", str(port)]
     granian += ["--workers", str(SITE_PROCESSES), "--no-ws", "iota.wsgi:application"]
     celery = [str(BIN / "celery"), "--app", "iota"]
@@ -219,6 +219,8 @@ def run(processes: Processes, var: Path) -> None:
     # Of its own, lest minutes of measuring keep everything else waiting; in one process.
     measuring = [*celery, "worker", "--queues", "benchmarks", "--pool", "solo"]
     processes.start("benchmarks", [*measuring, "--hostname", "benchmarks@%h"], environ)
+    watching = [*celery, "worker", "--queues", "monitoring", "--concurrency", "1"]
+    processes.start("monitoring", [*watching, "--hostname", "monitoring@%h"], environ)
     beat = [*celery, "beat", "--pidfile", ""]
     processes.start("beat", beat, environ)
     processes.start("site", granian, environ)

@@ -8,7 +8,10 @@ from django.contrib import admin
 from django.http import HttpRequest
 from django.urls import reverse
 
-PAGES = {"benchmarks": (("Trends", "admin:benchmarks_trends", "benchmarks.view_metric"),)}
+PAGES = {
+    "benchmarks": (("Trends", "admin:benchmarks_trends", "benchmarks.view_metric"),),
+    "monitoring": (("Health", "admin:monitoring_health", "monitoring.view_source"),),
+}
 """By app: what is no list of a model; its title, its address, whose it is."""
 
 

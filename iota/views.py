@@ -11,6 +11,7 @@ from django.shortcuts import render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
+from apps.monitoring.turns import watch_state
 from apps.ratelimits import conf
 from apps.ratelimits.caller import Callers
 from apps.ratelimits.engine import get_engine
@@ -84,6 +85,9 @@ def readyz(request: HttpRequest) -> JsonResponse:
             cursor.execute("SELECT 1")
     except DatabaseFailure:
         state["database"] = "unavailable"
+    else:
+        # Said and no more: a site that nobody watches serves as well.
+        state["watch"] = watch_state().value
     limited = True
     if conf.current().disabled:
         # Nothing of the limiter is needed: least of all on the way back.

@@ -307,13 +307,15 @@ READ_ONLY = [
     "SLOWLOG LEN",
     "LATENCY LATEST",
     "LATENCY HISTORY command",
+    "LATENCY HISTOGRAM evalsha",
+    "CLIENT LIST",
     "MEMORY STATS",
     "ROLE",
     "DBSIZE",
     "PING",
     "TIME",
 ]
-FOR_READERS = {"INFO", "DBSIZE", "CONFIG GET *", "SLOWLOG GET"}
+FOR_READERS = {"INFO", "DBSIZE", "CONFIG GET *", "SLOWLOG GET", "CLIENT LIST"}
 NOT_FOR_READERS = [
     *(words for words in FORBIDDEN if words not in FOR_READERS),
     "GET iota:a",

@@ -66,6 +66,12 @@ METRICS = {
         _metric("replicas_lost", "Replicas missing or not online", Unit.COUNT, Kind.NODE),
         _metric("slow_per_s", "Slow commands", Unit.PER_S, Kind.NODE),
         _metric("pong_age_s", "Oldest answer of another node", Unit.S, Kind.NODE),
+        _metric("links_lost", "Links to other nodes that are down", Unit.COUNT, Kind.NODE),
+        _metric("link_bytes", "Waiting to be sent to other nodes", Unit.BYTES, Kind.NODE),
+        _metric("command_p99_us", "Time in the server per script call, p99", Unit.US, Kind.NODE),
+        _metric("latency_event_us", "Worst event of its latency monitor", Unit.US, Kind.NODE),
+        _metric("output_bytes", "Waiting to be sent to clients", Unit.BYTES, Kind.NODE),
+        _metric("rejected_per_s", "Connections refused at maxclients", Unit.PER_S, Kind.NODE),
         # The limiter, all processes together.
         _metric("requests_per_s", "Requests", Unit.PER_S, Kind.LIMITER),
         _metric("requests", "Requests in the interval", Unit.COUNT, Kind.LIMITER),
@@ -83,5 +89,6 @@ METRICS = {
         _metric("pool_waits_per_s", "Waits for a connection", Unit.PER_S, Kind.LIMITER),
         # Requests in flight or waiting over all processes; Celery's messages over all queues.
         _metric("queue_length", "Queue", Unit.COUNT, Kind.LIMITER, Kind.BROKER),
+        _metric("unacked", "Taken by a worker, not done", Unit.COUNT, Kind.BROKER),
     )
 }

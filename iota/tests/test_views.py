@@ -3,10 +3,13 @@
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from django.db import connection
+from django.utils import timezone
 
+from apps.monitoring.models import Turn
 from apps.ratelimits.models import RateLimit
 
 
@@ -30,7 +33,12 @@ def test_health_and_readiness(engine, client):
     assert client.get("/healthz").content == b"ok\n"
     ready = client.get("/readyz")
     assert ready.status_code == 200
-    assert ready.json() == {"database": "ok", "redis": "ok", "ruleset": "ok"}
+    assert ready.json() == {
+        "database": "ok",
+        "watch": "never",
+        "redis": "ok",
+        "ruleset": "ok",
+    }
 
 
 def test_without_redis_a_process_is_degraded_and_stays_in_service(engine, client, redis_server):
@@ -79,6 +87,23 @@ def test_without_its_database_a_process_is_not_ready(engine, client, monkeypatch
         response = client.get("/readyz")
     assert response.status_code == 503
     assert response.json()["database"] == "unavailable"
+
+
+def test_readiness_says_whether_the_watch_lives_and_does_not_depend_on_it(engine, client):
+    row = Turn.objects.create(job="sample", ended_at=timezone.now())
+    assert client.get("/readyz").json()["watch"] == "ok"
+    row.ended_at -= timedelta(seconds=61)
+    row.save()
+    late = client.get("/readyz")
+    assert (late.status_code, late.json()["watch"]) == (200, "late")
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE monitoring_turn RENAME TO elsewhere")
+    try:
+        without = client.get("/readyz")
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE elsewhere RENAME TO monitoring_turn")
+    assert (without.status_code, without.json()["watch"]) == (200, "never")
 
 
 @contextmanager

@@ -1,5 +1,5 @@
 """What is kept of the watch: sources and their samples."""
 
-from .samples import Sample, Source
+from .samples import Sample, Source, Turn
 
-__all__ = ["Sample", "Source"]
+__all__ = ["Sample", "Source", "Turn"]

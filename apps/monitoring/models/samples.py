@@ -12,7 +12,11 @@ class Source(models.Model):
 
     ``address`` carries no user and no password. ``run_id`` is the server's own name for its life
     since it started: counters of another run begin at nothing. ``error`` says why nothing could
-    be read at ``looked_at``; ``unknown`` says by metric's name what it may not be asked, and why.
+    be read at ``looked_at``; ``unknown`` says by metric's name what it may not be asked, and why,
+    and ``notes`` what a number leaves open. One that left the topology is ``gone_at`` since, and is
+    forgotten some days later.
+
+    ``counters`` and ``replicas`` are what the next look is compared with.
     """
 
     kind = models.CharField(max_length=10, choices=[(kind, kind) for kind in Kind])
@@ -24,7 +28,11 @@ class Source(models.Model):
     looked_at = models.DateTimeField()
     answered_at = models.DateTimeField(null=True, blank=True)
     error = models.CharField(max_length=500, blank=True)
+    gone_at = models.DateTimeField(null=True, blank=True)
     unknown = models.JSONField(default=dict, blank=True)
+    notes = models.JSONField(default=dict, blank=True)
+    counters = models.JSONField(default=dict, blank=True)
+    replicas = models.JSONField(default=dict, blank=True)
 
     class Meta:
         constraints = [
@@ -59,3 +67,17 @@ class Sample(models.Model):
 
     def __str__(self) -> str:
         return f"{self.source} at {self.at:%Y-%m-%d %H:%M:%S}"
+
+
+class Turn(models.Model):
+    """A job that is done by turns, by one worker at a time: when it was done last, and who has it.
+
+    In the database and not in Redis, since what it is about is often that Redis is away.
+    """
+
+    job = models.CharField(max_length=40, unique=True)
+    held_until = models.DateTimeField(null=True, blank=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return self.job

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -182,6 +182,16 @@ class Topology:
             max_connections=self.max_connections,
             **self.options,
         )
+
+    def at(self, address: Address) -> Topology:
+        """One of its servers alone, as this one is reached."""
+        return replace(self, kind=Kind.SINGLE, addresses=(address,), service="")
+
+    def sentinel_at(self, address: Address) -> redis.Redis:
+        """A client of one of its Sentinels."""
+        host, port = address
+        options = {**self._options_of_sentinels(), "retry": Retry(NoBackoff(), 0)}
+        return redis.Redis(host=host, port=port, **options)
 
     def _address(self, address: Address | None) -> Address:
         if (address is None) is (self.kind is Kind.CLUSTER):

@@ -1,0 +1,99 @@
+"""Taking turns, and what comes after."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+from django_celery_beat.models import PeriodicTask
+
+from apps.monitoring import after_sample, tasks, turns
+from apps.monitoring.models import Sample, Source, Turn
+from iota.celery import app
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_one_at_a_time_and_the_late_one_is_dropped():
+    with turns.turn("sample", 30) as first:
+        assert first
+        with turns.turn("sample", 30) as second:
+            assert not second
+        with turns.turn("roll up", 30) as other:
+            assert other
+    with turns.turn("sample", 30) as third:
+        assert third
+
+
+def test_a_worker_that_died_holds_it_for_no_longer_than_its_time():
+    Turn.objects.create(job="sample", held_until=timezone.now() + timedelta(seconds=5))
+    with turns.turn("sample", 30) as ours:
+        assert not ours
+    Turn.objects.update(held_until=timezone.now() - timedelta(seconds=1))
+    with turns.turn("sample", 30) as ours:
+        assert ours
+
+
+def test_only_what_was_done_counts_as_done():
+    assert turns.watch_state() is turns.Watch.NEVER
+    with pytest.raises(ZeroDivisionError), turns.turn("sample", 30):
+        raise ZeroDivisionError
+    assert turns.watch_state() is turns.Watch.NEVER
+    assert Turn.objects.get().held_until is None
+    with turns.turn("sample", 30):
+        pass
+    assert turns.watch_state() is turns.Watch.OK
+    Turn.objects.update(ended_at=timezone.now() - timedelta(seconds=61))
+    assert turns.watch_state() is turns.Watch.LATE
+
+
+def test_the_task_samples_and_then_says_so(engine, monkeypatch):
+    called = []
+    monkeypatch.setattr(after_sample, "run", lambda now: called.append(now))
+    tasks.sample()
+    assert len(called) == 1
+    assert Source.objects.filter(error="").count() == 3
+    assert turns.watch_state() is turns.Watch.OK
+    Turn.objects.update(held_until=timezone.now() + timedelta(seconds=5))
+    tasks.sample()
+    assert len(called) == 1
+    tasks.roll_up()
+    assert Sample.objects.count() == 3
+
+
+def fine(now):
+    ROUNDS.append(now)
+
+
+def failing(now):
+    raise RuntimeError("mistake")
+
+
+ROUNDS: list[object] = []
+
+
+def test_a_hook_that_fails_keeps_no_other_from_its_turn(monkeypatch, caplog):
+    here = __name__
+    names = (f"{here}.failing", "apps.monitoring.not_there.at_all", f"{here}.fine")
+    monkeypatch.setattr(after_sample, "HOOKS", names)
+    after_sample.run(timezone.now())
+    assert len(ROUNDS) == 1
+    assert "failing failed" in caplog.text
+
+
+def test_the_schedule_is_on_the_queue_of_its_own_and_piles_nothing_up():
+    # Rows of a migration, which tests that commit have emptied: as it makes them.
+    from importlib import import_module
+
+    from django.apps import apps
+
+    import_module("apps.monitoring.migrations.0010_watch").schedule(apps, None)
+    rows = {row.task: row for row in PeriodicTask.objects.filter(task__startswith="monitoring.")}
+    assert set(rows) == {"monitoring.sample", "monitoring.roll_up"}
+    for name, row in rows.items():
+        assert row.interval.period == "seconds"
+        assert row.expire_seconds <= row.interval.every
+        assert app.conf.task_routes[name] == {"queue": tasks.QUEUE}
+        assert app.tasks[name].soft_time_limit < app.tasks[name].time_limit <= 30
+    assert rows["monitoring.sample"].interval.every == Sample.SAMPLE_S
