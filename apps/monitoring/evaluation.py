@@ -158,9 +158,7 @@ def _take(state: State, rule: Rule, reading: Reading, events: list[Event]) -> St
         return replace(state, phase=Phase.OK, since=since, pending_since=None)
     if state.phase is not Phase.PENDING:
         events.append(Event.PENDING)
-        state = replace(
-            state, phase=Phase.PENDING, since=reading.at, pending_since=reading.at
-        )
+        state = replace(state, phase=Phase.PENDING, since=reading.at, pending_since=reading.at)
     if _seconds(state.pending_since or reading.at, reading.at) >= rule.for_s:
         events.append(Event.FIRING)
         state = replace(state, phase=Phase.FIRING, since=reading.at)

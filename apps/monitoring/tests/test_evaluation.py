@@ -20,6 +20,7 @@ from apps.monitoring.evaluation import (
 )
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+UNSEEN = State()
 BUSY = Rule(threshold=80, for_s=60, clear=70)
 
 
@@ -27,7 +28,7 @@ def at(seconds: float) -> datetime:
     return START + timedelta(seconds=seconds)
 
 
-def run(rule: Rule, readings, state: State = State()):
+def run(rule: Rule, readings, state: State = UNSEEN):
     """Each of ``readings``: (seconds, value) or (seconds, value, evidence), seen as it is taken."""
     happened = []
     for seconds, value, *evidence in readings:
@@ -126,7 +127,9 @@ LATE = Rule(threshold=10_000, for_s=30, at_least=100)
 def test_a_percentile_of_too_few_checks_changes_nothing():
     state, happened = run(LATE, [(0, 99_000, 3), (10, 99_000, 99)])
     assert (state.phase, happened) == (Phase.NO_DATA, [])
-    state, happened = run(LATE, [(0, 99_000, 100), (10, 50, 3), (20, 99_000, 100), (30, 99_000, 500)])
+    state, happened = run(
+        LATE, [(0, 99_000, 100), (10, 50, 3), (20, 99_000, 100), (30, 99_000, 500)]
+    )
     assert happened == [(0, Event.PENDING), (30, Event.FIRING)]
     state, happened = run(LATE, [(40, 50, 3), (50, 50, 99)], state)
     assert (state.phase, happened) == (Phase.FIRING, [])
@@ -221,7 +224,9 @@ def last_resolved(phases, series) -> float:
     return float("-inf")
 
 
-gaps = st.lists(st.sampled_from([1, 5, 10, 10, 10, 10, 20, 35, 40, 41, 90]), min_size=1, max_size=40)
+gaps = st.lists(
+    st.sampled_from([1, 5, 10, 10, 10, 10, 20, 35, 40, 41, 90]), min_size=1, max_size=40
+)
 values = st.sampled_from([None, 50, 70, 71, 75, 80, 80.5, 90, 90, 90, 90])
 rules = st.builds(
     Rule,
@@ -255,9 +260,7 @@ def test_below_is_above_in_the_mirror(rule, series):
     def mirrored(value):
         return None if value is None else -value
 
-    other = replace(
-        rule, threshold=-80, direction=Direction.BELOW, clear=mirrored(rule.clear)
-    )
+    other = replace(rule, threshold=-80, direction=Direction.BELOW, clear=mirrored(rule.clear))
     one = run(rule, series)[1]
     two = run(other, [(when, mirrored(value), evidence) for when, value, evidence in series])[1]
     assert one == two
