@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
+from importlib import import_module
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-import apprise
 from django.core.mail import mail_admins
 
 from .witness import watching
@@ -60,8 +60,8 @@ class Sending:
     why: str = ""
 
 
-def parse(url: str) -> apprise.NotifyBase:
-    """Raises ValueError, whose text says what is wrong and never repeats the address."""
+def parse(url: str) -> Any:
+    """The library's sender. Raises ValueError, whose text never repeats the address."""
     scheme = url.partition("://")[0].strip().lower()
     if scheme not in SCHEMES:
         raise ValueError(f"It begins with one of {', '.join(f'{name}://' for name in SCHEMES)}.")
@@ -74,14 +74,15 @@ def parse(url: str) -> apprise.NotifyBase:
         if option[:1] not in ("+", "-", ":", " ") and option.lower() not in OPTIONS:
             raise ValueError(f"The option {option[:20]!r} is not allowed here.")
     with _library_log():
-        found = apprise.Apprise.instantiate(url, asset=_asset(), suppress_exceptions=True)
-    if not isinstance(found, apprise.NotifyBase):
+        library = _library()
+        found = library.Apprise.instantiate(url, asset=_asset(), suppress_exceptions=True)
+    if not isinstance(found, library.NotifyBase):
         raise ValueError(f"It is no complete address of {SCHEMES[scheme]}.")
     if len(found) != 1:
         raise ValueError("One receiver per channel: make a channel for each.")
     found.retry, found.redirects = 0, False
     found.socket_connect_timeout, found.socket_read_timeout = CONNECT_S, READ_S
-    found.overflow_mode = apprise.OverflowMode.TRUNCATE
+    found.overflow_mode = library.OverflowMode.TRUNCATE
     return found
 
 
@@ -99,7 +100,8 @@ def receiver(url: str) -> str:
 def send(url: str, title: str, body: str, *, bad: bool) -> Sending:
     """One attempt, of some ten seconds at most. Raises ValueError for an address that is wrong."""
     found = parse(url)
-    kind = apprise.NotifyType.FAILURE if bad else apprise.NotifyType.SUCCESS
+    kinds = _library().NotifyType
+    kind = kinds.FAILURE if bad else kinds.SUCCESS
     with _library_log() as log, watching() as witness:
         try:
             sent = found.notify(body=body, title=title, notify_type=kind)
@@ -145,9 +147,14 @@ def _why(said: str) -> str:
     return "no connection"
 
 
+def _library() -> Any:
+    """Half a second and 40 MB, which no process pays that sends nothing."""
+    return import_module("apprise")
+
+
 @cache
 def _asset() -> Any:
-    return apprise.AppriseAsset(
+    return _library().AppriseAsset(
         app_id="IOTA", app_desc="IOTA", http_redirects=False, async_mode=False,
         interpret_escapes=False, pgp_autogen=False, pem_autogen=False,
     )  # fmt: skip

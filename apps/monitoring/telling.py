@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from django.conf import settings
 from django.urls import reverse
 from django.utils import timezone
 
+from .beside import beside
 from .models import Alert, Channel, Notification, Silence, Told
 from .wording import of_metric
 
@@ -24,9 +24,7 @@ def note(ended: Iterable[Alert], now: datetime) -> None:
     What fires under a silence is told once that is over, as is what fired before a channel was
     made. A silence covers the end as well.
     """
-    channels = [
-        one for one in Channel.objects.filter(enabled=True) if one.sealed or settings.ADMINS
-    ]
+    channels = [one for one in Channel.objects.filter(enabled=True) if one.reaches]
     firing = list(Alert.objects.filter(state=Alert.State.FIRING))
     over = [alert for alert in ended if alert.fired_at is not None]
     if not channels or not (firing or over):
@@ -89,7 +87,9 @@ def _line(alert: Alert, firing: bool) -> str:
     limit = f"{alert.direction} {of_metric(alert.threshold, alert.metric)}"
     if firing:
         value = of_metric(alert.fired_value, alert.metric)
+        also = beside(alert)
         text = f"{alert.of}: {value}, {limit}, since {_at(alert.pending_since)}"
+        text += f" ({also})" if also else ""
         return text + (f", over at {_at(alert.resolved_at)}" if alert.resolved_at else "")
     value = alert.reason or of_metric(alert.resolved_value, alert.metric)
     worst = of_metric(alert.worst, alert.metric)

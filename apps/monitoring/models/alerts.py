@@ -244,7 +244,7 @@ class Silence(models.Model):
         Source, null=True, blank=True, on_delete=models.CASCADE, help_text="Empty: every source."
     )
     until = models.DateTimeField(db_index=True)
-    reason = models.CharField(max_length=200)
+    reason = models.CharField(max_length=200, blank=True)
     made_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
@@ -30,6 +31,11 @@ class Channel(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def reaches(self) -> bool:
+        """Whether there is anybody at its end."""
+        return bool(self.sealed or settings.ADMINS)
 
     def wants(self, severity: str) -> bool:
         return severity == Severity.CRITICAL or self.severity == Severity.WARNING

@@ -1,0 +1,5 @@
+"""The staff's pages; one module per page."""
+
+from . import alert_rules, alerts, channels, silences
+
+__all__ = ["alert_rules", "alerts", "channels", "silences"]
