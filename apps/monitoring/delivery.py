@@ -81,7 +81,7 @@ def forget(before: datetime) -> None:
 
 def pause_s(attempts: int) -> int:
     """After so many attempts."""
-    return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (attempts - 1))
+    return min(LONGEST_PAUSE_S, FIRST_PAUSE_S << (attempts - 1))
 
 
 def _due(now: datetime) -> list[Notification]:

@@ -34,7 +34,7 @@ RULES = [
         "for_s": 20,
         "severity": "critical",
         "words": "A replica is behind, not online, or gone: a failover now would lose counts.",
-        "guide": "#redis-replication",
+        "guide": "#redis-replication-lag",
     },
     {
         "name": "Redis: connections",

@@ -33,7 +33,7 @@ def sample(of: Source, seconds: float, **values: float | None) -> None:
     Source.objects.filter(pk=of.pk).update(looked_at=at(seconds), answered_at=at(seconds))
 
 
-def only(*metrics: str, **changes) -> list[AlertRule]:
+def only(*metrics: str, **changes: object) -> list[AlertRule]:
     """The guide's rules of these metrics and no others, changed so."""
     rows(apps, None)  # a test that commits leaves the database empty
     AlertRule.objects.exclude(metric__in=metrics).update(enabled=False)
