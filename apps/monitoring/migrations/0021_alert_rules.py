@@ -64,7 +64,7 @@ RULES = [
         "clear": 80_000,
         "for_s": 30,
         "severity": "warning",
-        "words": "A process took so long to load the limits: edits take effect late.",
+        "words": "A process took so long to read its environment when it started.",
         "guide": "#configuration-load",
     },
     {
