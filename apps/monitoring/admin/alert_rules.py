@@ -14,13 +14,22 @@ from unfold.decorators import display
 from unfold.widgets import UnfoldAdminSelectWidget
 
 from ..guide import link
-from ..metrics import METRICS
+from ..metrics import METRICS, Unit
 from ..models import AlertRule
 from ..wording import of_metric
 from .alert_pages import AlertPageAdmin
 
 FIXED = ("metric", "direction")
 """Once it is made: its state and its alerts are of them."""
+
+UNITS = {
+    Unit.US: "microseconds: 10000 is 10 ms",
+    Unit.S: "seconds",
+    Unit.PERCENT: "percent",
+    Unit.BYTES: "bytes",
+    Unit.PER_S: "so many a second",
+    Unit.COUNT: "numbers of them",
+}
 
 
 def choices() -> list[tuple[str, str]]:
@@ -36,6 +45,12 @@ class AlertRuleForm(forms.ModelForm):  # type: ignore[type-arg]
             "enabled", "words", "guide",
         )  # fmt: skip
         widgets = {"metric": UnfoldAdminSelectWidget(choices=choices())}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        metric = METRICS.get(self.instance.metric)
+        if metric is not None and "threshold" in self.fields:
+            self.fields["threshold"].help_text = f"In {UNITS.get(metric.unit, metric.unit)}."
 
 
 @admin.register(AlertRule)

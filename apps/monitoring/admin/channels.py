@@ -21,7 +21,7 @@ LIST = "admin:monitoring_channel_changelist"
 
 class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
     url = forms.CharField(
-        label="address",
+        label="Address",
         required=False,
         max_length=2_000,
         strip=True,
@@ -37,8 +37,8 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
         schemes = ", ".join(f"{name}://" for name in channels.SCHEMES)
         kept = "Empty: as it is. " if self.instance.pk else ""
         self.fields["url"].help_text = (
-            f"{kept}As apprise writes it, beginning with one of {schemes} such as "
-            "json://hooks.example.com/alerts. It is kept sealed and never shown again."
+            f"{kept}As apprise writes it, beginning with one of {schemes}, such as "
+            "jsons://hooks.example.com/alerts. It is kept sealed and never shown again."
         )
 
     def clean_url(self) -> str:

@@ -243,7 +243,7 @@ def test_every_cure_is_written(client, alert):
     for rule in AlertRule.objects.all():
         assert f'id="{rule.guide[1:]}"' in page, rule.guide
     assert f'href="{ROOT}alert/guide/leases/"' in page
-    for name in ("nothing", "..", "0001"):
+    for name in ("nothing", "0001"):
         assert client.get(f"{ROOT}alert/guide/{name}/").status_code == 404
     assert guide.link("https://example.com/x") == "https://example.com/x"
 
