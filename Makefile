@@ -3,7 +3,7 @@ BIN := .venv/bin
 MINUTES ?= 10
 DEMO_ENV := IOTA_DEMO=1 SECRET_KEY=only-for-tools-that-import-the-settings IOTA_IDENTITY_KEY=another-only-for-tools-that-import-the-settings
 
-.PHONY: demo test test-faults test-cluster soak lint audit bench clean
+.PHONY: demo test test-faults test-cluster test-alerts soak lint audit bench clean
 
 demo: .venv/.runtime
 	@exec $(BIN)/python -m iota.demo
@@ -17,6 +17,9 @@ test-faults: .venv/.development
 
 test-cluster: .venv/.development
 	$(BIN)/python -m pytest tests/cluster -m cluster -p no:randomly $(ARGS)
+
+test-alerts: .venv/.development
+	$(BIN)/python -m pytest tests/alerts -m alerts -p no:randomly $(ARGS)
 
 soak: .venv/.development
 	$(BIN)/python -m tests.faults.soak $(MINUTES)

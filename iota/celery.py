@@ -9,3 +9,5 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "iota.settings")
 app = Celery("iota")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+# A module of tasks beside an app's `tasks`.
+app.autodiscover_tasks(related_name="alert_tasks")

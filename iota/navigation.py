@@ -8,6 +8,8 @@ from django.contrib import admin
 from django.http import HttpRequest
 from django.urls import reverse
 
+from apps.monitoring import alerting
+
 PAGES = {
     "benchmarks": (("Trends", "admin:benchmarks_trends", "benchmarks.view_metric"),),
     "monitoring": (("Health", "admin:monitoring_health", "monitoring.view_source"),),
@@ -25,7 +27,7 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
             if request.user.has_perm(permission)
         ]
         models = [
-            {"title": model["name"], "link": model["admin_url"]}
+            {"title": model["name"], "link": model["admin_url"], **_badge(model)}
             for model in app["models"]
             if model["admin_url"]
         ]
@@ -36,3 +38,10 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
         # A page below a list is not that list.
         item["active"] = item["link"] == max(here, key=len, default=None)
     return groups
+
+
+def _badge(model: dict[str, Any]) -> dict[str, Any]:
+    """How many alerts fire, beside their list, on every page."""
+    if model["object_name"] != "Alert" or not (number := alerting.firing_count()):
+        return {}
+    return {"badge": f"{number:,}", "badge_variant": "danger"}

@@ -344,7 +344,7 @@ VARIABLES = (
         "IOTA_ADMINS",
         "list",
         [],
-        "Who gets mail of confirmed regressions of benchmarks. Empty: nobody.",
+        "Who gets mail of alerts and of confirmed regressions of benchmarks. Empty: nobody.",
         "addresses such as ada@example.com, separated by commas",
         _addresses,
     ),

@@ -19,6 +19,8 @@ class Proxy:
         """``connect_s``: so long nothing passes on a new connection."""
         self.upstream = upstream
         self._connect_s = connect_s
+        self.delay_s = 0.0
+        """So long each answer is kept back from now on."""
         self._passes: int | None = None
         self._clients: list[socket.socket] = []
         self._servers: list[socket.socket] = []
@@ -77,6 +79,8 @@ class Proxy:
             while data := source.recv(1 << 20):
                 if source in self._frozen:
                     continue
+                if self.delay_s and source in self._servers:
+                    time.sleep(self.delay_s)
                 sink.sendall(data)
                 if self._passes is not None and source in self._servers:
                     self._passes -= 1

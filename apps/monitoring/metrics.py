@@ -50,6 +50,8 @@ def _metric(name: str, label: str, unit: Unit, *kinds: Kind, evidence: str = "")
 METRICS = {
     metric.name: metric
     for metric in (
+        # Of any source, and in no sample: how long it has answered nothing, by ``Source`` itself.
+        _metric("silent_s", "Time without an answer", Unit.S, *Kind),
         # One server. Rates are since the sample before, of the same run of the server.
         _metric("round_trip_us", "Round trip", Unit.US, Kind.NODE),
         _metric("cpu_percent", "CPU of the main thread", Unit.PERCENT, Kind.NODE),

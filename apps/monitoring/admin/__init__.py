@@ -1,4 +1,5 @@
-"""The pages, a module each."""
+"""The staff's pages; one module per page."""
 
-from . import health as health
-from . import samples as samples
+from . import alert_rules, alerts, channels, health, samples, silences
+
+__all__ = ["alert_rules", "alerts", "channels", "health", "samples", "silences"]

@@ -1,5 +1,18 @@
-"""What is kept of the watch: sources and their samples."""
+"""What is kept of the watch: sources and their samples, rules and their alerts, who is told."""
 
+from .alerts import Alert, AlertRule, RuleState, Silence
+from .notifications import Channel, Notification, Told
 from .samples import Sample, Source, Turn
 
-__all__ = ["Sample", "Source", "Turn"]
+__all__ = [
+    "Alert",
+    "AlertRule",
+    "Channel",
+    "Notification",
+    "RuleState",
+    "Sample",
+    "Silence",
+    "Source",
+    "Told",
+    "Turn",
+]
