@@ -32,7 +32,7 @@ PASSED_ON = redis.exceptions.MovedError, redis.exceptions.AskError, redis.except
 @dataclass(slots=True)
 class Tally:
     """``removed``: keys by kind. ``records`` were cut out of buckets that stay, ``entries`` left
-    logs, ``slots`` were abandoned. ``bounded``: keys that would have stayed for ever, and got a
+    logs, ``abandoned`` slots were past their lease. ``bounded``: keys that would have stayed for ever, and got a
     time to live. ``left``: not read or not removed, since they changed, moved or are of another
     form. ``freed_bytes``: of names and contents; Redis' own overhead comes on top.
     ``identities``: how many a limit counts, by its id.
@@ -42,7 +42,7 @@ class Tally:
     removed: Counter[str] = field(default_factory=Counter)
     records: int = 0
     entries: int = 0
-    slots: int = 0
+    abandoned: int = 0
     bounded: int = 0
     left: int = 0
     freed_bytes: int = 0
@@ -224,7 +224,7 @@ class Page:
         if abandoned:
             # By this server's clock as it was: no lease that a check would still count.
             sent = command("ZREMRANGEBYSCORE", read.key, "-inf", now_us)
-            yield Act(sent, "slots", SLOT_BYTES, abandoned, each=True)
+            yield Act(sent, "abandoned", SLOT_BYTES, abandoned, each=True)
         window_us = self._living.window_us(limit)
         if ttl == NO_TTL and window_us is not None and held > abandoned:
             yield self._bounded(read.key, window_us)
