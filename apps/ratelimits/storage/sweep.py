@@ -22,7 +22,7 @@ from redis.cluster import RedisCluster
 
 from .errors import Unavailable
 from .keys import Keys
-from .living import Known, Living
+from .living import GRACE_S, Known, Living
 from .packing import command
 from .ruleset_store import RulesetStore
 from .server_facts import address_of
@@ -71,11 +71,12 @@ class Sweeper:
         dry_run: bool = False,
         rate_per_s: float = RATE_PER_S,
         page: int = PAGE,
+        grace_s: float = GRACE_S,
         report: Callable[[Sweeper], bool] = lambda sweeper: True,
     ) -> None:
         self.places: list[Place] = []
         self.tally = Tally()
-        self.living = Living(RulesetStore(client, keys), database)
+        self.living = Living(RulesetStore(client, keys), database, grace_s=grace_s)
         self._client = client
         self._keys = keys
         self._dry_run = dry_run

@@ -32,9 +32,9 @@ PASSED_ON = redis.exceptions.MovedError, redis.exceptions.AskError, redis.except
 @dataclass(slots=True)
 class Tally:
     """``removed``: keys by kind. ``records`` were cut out of buckets that stay, ``entries`` left
-    logs, ``abandoned`` slots were past their lease. ``bounded``: keys that would have stayed for ever, and got a
-    time to live. ``left``: not read or not removed, since they changed, moved or are of another
-    form. ``freed_bytes``: of names and contents; Redis' own overhead comes on top.
+    logs, ``abandoned`` slots were past their lease. ``bounded``: keys that would have stayed for
+    ever, and got a time to live. ``left``: not read or not removed, since they changed, moved or
+    are of another form. ``freed_bytes``: of names and contents; Redis' own overhead comes on top.
     ``identities``: how many a limit counts, by its id.
     """
 

@@ -8,7 +8,7 @@ from apps.ratelimits.policy.rules import Algorithm, Ruleset
 from apps.ratelimits.storage.living import GRACE_S, Known, Living
 from apps.ratelimits.storage.ruleset_store import RulesetStore
 
-from .test_limiter import limiter, rule  # noqa: F401  (a fixture)
+from .test_limiter import make_limiter, rule
 
 NOW_S = 1_700_000_000.0
 LONG_AGO = int((NOW_S - 3_600) * 1_000_000)
@@ -33,8 +33,11 @@ class Site:
 
 
 @pytest.fixture
-def site(limiter):  # noqa: F811
-    return Site(limiter)
+def site(each_redis):
+    limiter = make_limiter(each_redis.url)
+    limiter.client.flushdb()
+    yield Site(limiter)
+    limiter.close()
 
 
 def test_gone_is_what_neither_the_database_nor_the_published_ruleset_has(site):

@@ -15,11 +15,19 @@ from apps.ratelimits.storage.living import Known
 from apps.ratelimits.storage.ruleset_store import RulesetStore
 from apps.ratelimits.storage.sweep import Place, Sweeper
 
-from .test_limiter import A, B, Target, limiter, rule  # noqa: F401  (a fixture)
+from .test_limiter import A, B, Target, make_limiter, rule
 from .test_scripts import clock_us, foreign, pack_bucket
 
 HOUR_US = 3_600_000_000
 EACH = list(Algorithm)
+
+
+@pytest.fixture
+def limiter(each_redis):
+    made = make_limiter(each_redis.url)
+    made.client.flushdb()
+    yield made
+    made.close()
 
 
 def known(*rules, highest=1_000) -> Known:
@@ -32,25 +40,25 @@ def known(*rules, highest=1_000) -> Known:
     )
 
 
-def sweeper(limiter, *rules, highest=1_000, **options) -> Sweeper:  # noqa: F811
+def sweeper(limiter, *rules, highest=1_000, **options) -> Sweeper:
     facts = known(*rules, highest=highest)
     options.setdefault("rate_per_s", 1_000_000)
     return Sweeper(limiter.client, limiter.keys, lambda last: facts, **options)
 
 
-def swept(limiter, *rules, **options) -> Sweeper:  # noqa: F811
+def swept(limiter, *rules, **options) -> Sweeper:
     made = sweeper(limiter, *rules, **options)
     assert made.run()
     assert made.is_done
     return made
 
 
-def keys_of(limiter) -> set[str]:  # noqa: F811
+def keys_of(limiter) -> set[str]:
     return {key.decode() for key in limiter.client.scan_iter()}
 
 
 @pytest.mark.parametrize("algorithm", EACH)
-def test_all_of_a_deleted_limit_goes_and_all_of_another_stays(limiter, algorithm):  # noqa: F811
+def test_all_of_a_deleted_limit_goes_and_all_of_another_stays(limiter, algorithm):
     gone, lives = rule(algorithm, number=5), rule(algorithm, number=6)
     limiter.check([Target(gone, A), Target(lives, A), Target(gone, B)])
     before = limiter.client.get(limiter.keys.bucket(A))
@@ -73,7 +81,7 @@ def test_all_of_a_deleted_limit_goes_and_all_of_another_stays(limiter, algorithm
 
 
 @pytest.mark.parametrize("algorithm", EACH)
-def test_an_epoch_that_is_over_goes(limiter, algorithm):  # noqa: F811
+def test_an_epoch_that_is_over_goes(limiter, algorithm):
     old, new = rule(algorithm), rule(algorithm, epoch=1)
     limiter.check([Target(old, A), Target(new, B), Target(old, B)])
     limiter.check([Target(new, B)])
@@ -83,7 +91,7 @@ def test_an_epoch_that_is_over_goes(limiter, algorithm):  # noqa: F811
 
 
 @pytest.mark.parametrize("algorithm", EACH)
-def test_a_newer_epoch_and_a_limit_beyond_what_was_ever_given_stay(limiter, algorithm):  # noqa: F811
+def test_a_newer_epoch_and_a_limit_beyond_what_was_ever_given_stay(limiter, algorithm):
     newer, beyond, code = (
         rule(algorithm, epoch=2),
         rule(algorithm, number=1_001),
@@ -96,7 +104,7 @@ def test_a_newer_epoch_and_a_limit_beyond_what_was_ever_given_stay(limiter, algo
     assert made.tally.keys_removed == made.tally.records == 0
 
 
-def test_what_is_published_stays_whatever_the_database_says(limiter):  # noqa: F811
+def test_what_is_published_stays_whatever_the_database_says(limiter):
     limit = rule(number=5)
     limiter.check([Target(limit, A)])
     RulesetStore(limiter.client, limiter.keys).publish(Ruleset(1, (limit,)))
@@ -104,7 +112,7 @@ def test_what_is_published_stays_whatever_the_database_says(limiter):  # noqa: F
     assert limiter.peek([Target(limit, A)]).remaining == 2
 
 
-def test_other_keys_are_not_touched(limiter):  # noqa: F811
+def test_other_keys_are_not_touched(limiter):
     client = limiter.client
     others = ["celery", "iota-cache:1:x", f"other:b:{{{A}}}", "iota:usage", "iota:processes"]
     for key in others:
@@ -119,7 +127,7 @@ def test_other_keys_are_not_touched(limiter):  # noqa: F811
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_of_any_bucket_what_lives_is_left_to_the_byte(limiter, seed):  # noqa: F811
+def test_of_any_bucket_what_lives_is_left_to_the_byte(limiter, seed):
     """Of every width; against the form written down a second time."""
     chance = random.Random(seed)
     now_us = clock_us(limiter)
@@ -147,7 +155,7 @@ def test_of_any_bucket_what_lives_is_left_to_the_byte(limiter, seed):  # noqa: F
         limiter.client.unlink(limiter.keys.bucket(who))
 
 
-def test_a_bucket_that_would_stay_for_ever_goes_with_its_last_record(limiter):  # noqa: F811
+def test_a_bucket_that_would_stay_for_ever_goes_with_its_last_record(limiter):
     client, key = limiter.client, limiter.keys.bucket(A)
     limit = rule(Algorithm.TOKEN_BUCKET, quota=6, window_us=60_000_000)
     limiter.check([Target(limit, A)])
@@ -164,7 +172,7 @@ def test_a_bucket_that_would_stay_for_ever_goes_with_its_last_record(limiter):  
 
 
 @pytest.mark.parametrize("algorithm", [Algorithm.SLIDING_LOG, Algorithm.CONCURRENCY])
-def test_a_log_or_slots_that_would_stay_for_ever_get_their_window(limiter, algorithm):  # noqa: F811
+def test_a_log_or_slots_that_would_stay_for_ever_get_their_window(limiter, algorithm):
     limit = rule(algorithm)
     limiter.check([Target(limit, A)])
     key = limiter.keys.sidecar(limit, A)
@@ -175,7 +183,7 @@ def test_a_log_or_slots_that_would_stay_for_ever_get_their_window(limiter, algor
     assert limiter.peek([Target(limit, A)]).remaining == 2
 
 
-def test_identities_of_a_deleted_limit_go_and_others_get_an_end(limiter):  # noqa: F811
+def test_identities_of_a_deleted_limit_go_and_others_get_an_end(limiter):
     client, keys = limiter.client, limiter.keys
     gone, lives = rule(number=5), rule(number=6)
     for limit in (gone, lives):
@@ -187,7 +195,7 @@ def test_identities_of_a_deleted_limit_go_and_others_get_an_end(limiter):  # noq
     assert all(client.ttl(key) > 86_400 for key in keys_of(limiter))
 
 
-def test_stale_entries_leave_a_log_and_its_sum(limiter):  # noqa: F811
+def test_stale_entries_leave_a_log_and_its_sum(limiter):
     client = limiter.client
     limit = rule(Algorithm.SLIDING_LOG, quota=5, window_us=300_000, cost=2)
     longer = replace(limit, rate=replace(limit.rate, window_us=HOUR_US))
@@ -206,7 +214,7 @@ def test_stale_entries_leave_a_log_and_its_sum(limiter):  # noqa: F811
     assert limiter.peek([Target(longer, A)]).remaining == 3
 
 
-def test_abandoned_slots_are_freed_and_leases_stay(limiter):  # noqa: F811
+def test_abandoned_slots_are_freed_and_leases_stay(limiter):
     limit = rule(Algorithm.CONCURRENCY, window_us=HOUR_US)
     key = limiter.keys.sidecar(limit, A)
     limiter.check([Target(limit, A)])
@@ -217,7 +225,7 @@ def test_abandoned_slots_are_freed_and_leases_stay(limiter):  # noqa: F811
     assert made.tally.identities == {1: 1}
 
 
-def test_what_is_not_of_our_form_stays(limiter):  # noqa: F811
+def test_what_is_not_of_our_form_stays(limiter):
     client, keys = limiter.client, limiter.keys
     client.set(keys.bucket(A), b"\x03" + b"from a newer version")
     client.rpush(keys.bucket(B), "x")
@@ -229,7 +237,7 @@ def test_what_is_not_of_our_form_stays(limiter):  # noqa: F811
     assert made.tally.left == 3
 
 
-def test_a_dry_run_says_what_a_run_then_does(limiter):  # noqa: F811
+def test_a_dry_run_says_what_a_run_then_does(limiter):
     limits = [rule(algorithm, number=n) for n, algorithm in enumerate(EACH, 1)]
     for who in (A, B):
         limiter.check([Target(limit, who) for limit in limits])
@@ -254,7 +262,7 @@ class Written(Sweeper):
 
 
 @pytest.mark.parametrize("algorithm", EACH)
-def test_a_charge_that_comes_between_reading_and_removing_is_not_lost(limiter, algorithm):  # noqa: F811
+def test_a_charge_that_comes_between_reading_and_removing_is_not_lost(limiter, algorithm):
     """Be it of the limit that lives, or of the one that is back."""
     gone, lives = rule(algorithm, number=5), rule(algorithm, number=6)
     both = [Target(gone, A), Target(lives, A)]
@@ -266,7 +274,7 @@ def test_a_charge_that_comes_between_reading_and_removing_is_not_lost(limiter, a
     assert [limiter.peek([target]).remaining for target in both] == [1, 1]
 
 
-def test_a_limit_that_is_back_before_anything_was_removed_keeps_all(limiter):  # noqa: F811
+def test_a_limit_that_is_back_before_anything_was_removed_keeps_all(limiter):
     gone = rule(number=5)
     limiter.check([Target(gone, A)])
     store = RulesetStore(limiter.client, limiter.keys)
@@ -282,7 +290,7 @@ def test_a_limit_that_is_back_before_anything_was_removed_keeps_all(limiter):  #
     assert limiter.peek([Target(gone, A)]).remaining == 2
 
 
-def fill(limiter, number: int, limit_of=lambda n: 5) -> None:  # noqa: F811
+def fill(limiter, number: int, limit_of=lambda n: 5) -> None:
     now_us = clock_us(limiter)
     pipeline = limiter.client.pipeline(transaction=False)
     for n in range(number):
@@ -294,7 +302,7 @@ def fill(limiter, number: int, limit_of=lambda n: 5) -> None:  # noqa: F811
     pipeline.execute()
 
 
-def test_a_run_goes_on_where_the_budget_of_the_last_one_ended(limiter):  # noqa: F811
+def test_a_run_goes_on_where_the_budget_of_the_last_one_ended(limiter):
     fill(limiter, 3_000, lambda n: 5 + n % 2)
     places: list[Place] = []
     runs, removed, counted = 0, 0, 0
@@ -313,7 +321,7 @@ def test_a_run_goes_on_where_the_budget_of_the_last_one_ended(limiter):  # noqa:
     assert limiter.client.dbsize() == 1_500
 
 
-def test_a_place_of_another_process_of_the_server_is_begun_anew(limiter):  # noqa: F811
+def test_a_place_of_another_process_of_the_server_is_begun_anew(limiter):
     fill(limiter, 300)
     made = sweeper(limiter)
     assert made.run(0, [])
@@ -323,7 +331,7 @@ def test_a_place_of_another_process_of_the_server_is_begun_anew(limiter):  # noq
     assert again.tally.seen == again.places[0].seen == 300
 
 
-def test_it_stops_when_it_is_told_to(limiter):  # noqa: F811
+def test_it_stops_when_it_is_told_to(limiter):
     fill(limiter, 5_000)
     heard = []
 
@@ -338,14 +346,14 @@ def test_it_stops_when_it_is_told_to(limiter):  # noqa: F811
     assert not made.is_done
 
 
-def test_it_is_no_faster_than_its_rate(limiter):  # noqa: F811
+def test_it_is_no_faster_than_its_rate(limiter):
     fill(limiter, 1_000)
     began_s = time.monotonic()
     swept(limiter, rate_per_s=2_000)
     assert time.monotonic() - began_s > 0.4
 
 
-def test_what_a_record_says_is_read_as_it_was_written(limiter):  # noqa: F811
+def test_what_a_record_says_is_read_as_it_was_written(limiter):
     chance = random.Random(3)
     now_us = clock_us(limiter)
     for _ in range(200):
