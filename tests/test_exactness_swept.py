@@ -96,7 +96,7 @@ def run():
         for worker in workers:
             worker.join(60)
         server.stop()
-    yield [reply for each in traced for reply in each], done
+    return [reply for each in traced for reply in each], done
 
 
 class Swept:
@@ -146,7 +146,7 @@ def test_every_verdict_is_the_oracles_whatever_is_swept(run, number):
     for epoch in range(GENERATIONS // 2):
         state = algorithms.EMPTY
         own = [t for at, of, *t in traces if (at, of) == (number, epoch)]
-        for (allowed, now_us, ok, a, b, c, also, *_), members in sorted(own, key=order):
+        for (allowed, now_us, ok, a, b, _, also, *_), members in sorted(own, key=order):
             member = members[0] if members else ""
             rule = stays(number, 0)
             expected, idle, charged = algorithms.decide(rule.rate, state, now_us, member=member)

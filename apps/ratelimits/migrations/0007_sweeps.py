@@ -42,6 +42,8 @@ class Migration(migrations.Migration):
                 ('requested_by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
             ],
             options={
+                'verbose_name': 'clean-up run',
+                'verbose_name_plural': 'clean-up',
                 'ordering': ['-started_at', '-pk'],
                 'permissions': [('run_sweeprun', 'Can start and stop sweeps')],
                 'indexes': [models.Index(fields=['dry_run', 'started_at'], name='ratelimits_sweep_started')],

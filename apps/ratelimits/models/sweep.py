@@ -55,6 +55,8 @@ class SweepRun(models.Model):
 
     class Meta:
         ordering = ["-started_at", "-pk"]
+        verbose_name = "clean-up run"
+        verbose_name_plural = "clean-up"
         permissions = [("run_sweeprun", "Can start and stop sweeps")]
         constraints = [
             # Two would go through the same keys.

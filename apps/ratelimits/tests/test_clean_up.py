@@ -29,7 +29,8 @@ def age_edits() -> None:
 @pytest.fixture
 def limits(engine):
     """Two limits, and one that is deleted, each with two identities counted."""
-    made = [RateLimit.objects.create(name=name, quota=5) for name in ("one", "two", "gone")]
+    names = "one", "two", "gone"
+    made = [RateLimit.objects.create(name=name, quota=5, window_unit=3_600) for name in names]
     rules = {limit.name: limit for limit in load().rules}
     for who in (A, B):
         engine.limiter.check([Target(rule, who) for rule in rules.values()])
