@@ -199,13 +199,20 @@ def _carry_out(run: SweepRun, rate_per_s: float, report: Callable[[SweepRun], ob
     finally:
         client.close()
     if sweeper.places and all(place.error for place in sweeper.places):
-        _end(run, State.FAILED, error=f"No server answered: {sweeper.places[0].error}"[:300])
+        _end(run, State.FAILED, error=_why(sweeper.places[0].error))
         return
     if sweeper.is_done:
         run.overrides = (
             expired_overrides(timezone.now()).count() if run.dry_run else forget_overrides()
         )
     _end(run, State.DONE, is_last=sweeper.is_done, overrides=run.overrides)
+
+
+def _why(error: str) -> str:
+    hint = ""
+    if error.startswith("NoPermissionError"):
+        hint = " Name a user who may SCAN in IOTA_REDIS_SWEEPER_URL (docs/guides/clean-up.md)."
+    return f"No server could be swept: {error[:200]}{hint}"
 
 
 def _places(raw: Sequence[dict[str, Any]]) -> list[Place]:
