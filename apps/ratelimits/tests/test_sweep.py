@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import resource
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -365,3 +367,33 @@ def test_what_a_record_says_is_read_as_it_was_written(limiter):
         }
     cut = pack_bucket(now_us, records)[:-1]
     assert packing.stored(cut) is None
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="how large a process is")
+def test_however_many_keys_memory_is_that_of_a_page(limiter):
+    """200,000 keys: half of them go, each other one stays to the byte."""
+    fill(limiter, 200_000, lambda n: 5 + n % 2)
+    sizes = []
+
+    def report(made):
+        sizes.append(resident_bytes())
+        return True
+
+    made = sweeper(limiter, rule(number=5), rate_per_s=10**9, report=report)
+    assert made.run()
+    assert len(sizes) > 4
+    # Of the names alone there were 20 MB.
+    assert max(sizes) - sizes[0] < 8 * 2**20
+    assert made.is_done
+    assert 200_000 <= made.tally.seen < 220_000
+    assert made.tally.removed == {"bucket": 100_000}
+    assert made.tally.left == 0
+    assert limiter.client.dbsize() == 100_000
+    for n in random.Random(1).sample(range(200_000), 500):
+        raw = limiter.client.get(limiter.keys.bucket(digest(b"k", str(n))))
+        assert (raw is not None) == (n % 2 == 0)
+        assert raw is None or packing.stored(raw)[1][0].tag == 20
