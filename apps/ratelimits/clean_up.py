@@ -211,7 +211,7 @@ def _carry_out(run: SweepRun, rate_per_s: float, report: Callable[[SweepRun], ob
 def _why(error: str) -> str:
     hint = ""
     if error.startswith("NoPermissionError"):
-        hint = " Name a user who may SCAN in IOTA_REDIS_SWEEPER_URL (docs/guides/clean-up.md)."
+        hint = ". Name a user who may SCAN in IOTA_REDIS_SWEEPER_URL (docs/guides/clean-up.md)."
     return f"No server could be swept: {error[:200]}{hint}"
 
 

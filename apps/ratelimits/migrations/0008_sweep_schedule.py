@@ -12,7 +12,7 @@ from django.utils import timezone
 
 NAME = "Rate limits: clean up, every 5 minutes"
 TASK = "ratelimits.sweep"
-KWARGS = {"budget_s": 10, "rate_per_s": 20_000, "every_s": 3_600}
+KWARGS = {"budget_s": 10, "rate_per_s": 10_000, "every_s": 3_600}
 ABOUT = (
     "Removes from Redis what deleted limits have left. Begins a pass every_s seconds after the last "
     "one began, and spends budget_s seconds on it at a time."

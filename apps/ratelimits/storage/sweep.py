@@ -29,9 +29,9 @@ from .server_facts import address_of
 from .sweep_page import Act, Page, Read, Tally, questions
 from .topology import Client
 
-PAGE = 100
-"""Keys of one page: what a check may have to wait behind."""
-RATE_PER_S = 20_000
+PAGE = 25
+"""Keys of one page: what a check may have to wait behind, some 50 us."""
+RATE_PER_S = 10_000
 REST = 1.0
 """Times what a page took."""
 REPORT_S = 0.5

@@ -235,5 +235,5 @@ def test_the_schedule_is_a_row_that_staff_own():
 
     row = PeriodicTask.objects.get(task="ratelimits.sweep")
     assert row.enabled
-    assert json.loads(row.kwargs) == {"budget_s": 10, "rate_per_s": 20_000, "every_s": 3_600}
+    assert json.loads(row.kwargs) == {"budget_s": 10, "rate_per_s": 10_000, "every_s": 3_600}
     assert str(row.crontab).startswith("*/5 *")

@@ -22,7 +22,7 @@ except ImportError:  # The limiter on its own does without.
 
 EXAMPLES = """examples:
   manage.py sweep --dry-run           what would go, and how many each limit counts
-  manage.py sweep                     to the end, at 20,000 keys a second
+  manage.py sweep                     to the end, at 10,000 keys a second
   manage.py sweep --budget-s 30 --rate 5000 --json
 
 A run goes on where the last one ended.
