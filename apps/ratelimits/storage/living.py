@@ -14,8 +14,9 @@ An epoch is over under the same conditions: where both have a later one.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from ..policy.rules import Ruleset
 from .ruleset_store import RulesetStore
@@ -101,6 +102,10 @@ class Living:
         """``epoch``: whole, as a key has it."""
         return self._judged(lambda facts: _is_gone(facts, limit, lambda own: epoch < own))
 
+    def deleted(self, limits: Iterable[int]) -> list[int]:
+        """Those of them that are gone, in every epoch."""
+        return [limit for limit in limits if self._judged(partial(_is_deleted, limit=limit))]
+
     def is_record_gone(self, limit: int, epoch: int) -> bool:
         """``epoch``: modulo EPOCHS, as a record has it."""
 
@@ -126,8 +131,12 @@ class Living:
 
 def _is_gone(facts: Known, limit: int, is_over: Callable[[int], bool]) -> bool:
     own = facts.epochs.get(limit)
+    return _is_deleted(facts, limit) if own is None else is_over(own)
+
+
+def _is_deleted(facts: Known, limit: int) -> bool:
     # 0 is what code checks by without a database.
-    return 0 < limit <= facts.highest if own is None else is_over(own)
+    return limit not in facts.epochs and 0 < limit <= facts.highest
 
 
 def _joined(known: Known, published: Ruleset | None) -> Known:

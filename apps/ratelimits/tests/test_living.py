@@ -47,11 +47,13 @@ def test_gone_is_what_neither_the_database_nor_the_published_ruleset_has(site):
     # 2 has another epoch by now; 4 is published still; 10 and 11 were never given.
     assert gone == [2, 3, 5, 6, 7, 8, 9]
     assert not site.living.is_gone(2, 3)
+    assert site.living.deleted(range(12)) == [3, 5, 6, 7, 8, 9]
 
 
 def test_what_code_checks_by_without_a_database_lives(site):
     site.living.learn()
     assert not site.living.is_gone(0, 0)
+    assert site.living.deleted([0]) == []
 
 
 def test_an_epoch_is_over_once_it_is_over_in_both(site):
