@@ -45,6 +45,7 @@ class RateLimitConfig:
 
     redis_url: str = field(repr=False)
     redis_operator_url: str = field(repr=False)
+    redis_sweeper_url: str = field(repr=False)
     key_prefix: str
     identity_key: bytes = field(repr=False)
     disabled: bool
@@ -251,6 +252,7 @@ def _settings(values: dict[str, Any]) -> Settings:
         rate_limit_config=RateLimitConfig(
             redis_url=values["REDIS_URL"],
             redis_operator_url=values["IOTA_REDIS_OPERATOR_URL"],
+            redis_sweeper_url=values["IOTA_REDIS_SWEEPER_URL"],
             key_prefix=values["IOTA_KEY_PREFIX"],
             identity_key=_key(values["IOTA_IDENTITY_KEY"]),
             disabled=values["IOTA_DISABLED"],

@@ -259,6 +259,14 @@ VARIABLES = (
         "a URL of " + ", ".join(REDIS_SCHEMES),
         lambda value: _redis_url(value) if value else "",
     ),
+    Variable(
+        "IOTA_REDIS_SWEEPER_URL",
+        "str",
+        "",
+        "The same server, as a user who may SCAN: for the clean-up. Empty: REDIS_URL.",
+        "a URL of " + ", ".join(REDIS_SCHEMES),
+        lambda value: _redis_url(value) if value else "",
+    ),
     _integer(
         "IOTA_REDIS_TIMEOUT_MS", 50, 1, 5_000, "How long a check waits for Redis, all in all."
     ),

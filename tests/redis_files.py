@@ -10,7 +10,7 @@ from .servers import RedisProcess
 FOLDER = Path(__file__).resolve().parent.parent / "deploy" / "redis"
 SINGLE, CLUSTER, SENTINEL = (FOLDER / f"{name}.conf" for name in ("single", "cluster", "sentinel"))
 USERS = FOLDER / "users.acl"
-NAMES = ("iota", "iota-operator", "iota-replica", "iota-sentinel", "iota-admin")
+NAMES = ("iota", "iota-operator", "iota-sweeper", "iota-replica", "iota-sentinel", "iota-admin")
 
 
 def settings_of(path: Path) -> dict[str, str]:

@@ -10,16 +10,23 @@ import pytest
 import redis
 from django.conf import settings
 from django_redis.cache import RedisCache
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
+from apps.ratelimits.clean_up import _why
 from apps.ratelimits.policy.identity import DIGEST_CHARS
 from apps.ratelimits.policy.rules import Algorithm, FailurePolicy, Ruleset
 from apps.ratelimits.storage.cardinality import IdentityBudgets
 from apps.ratelimits.storage.failures import Kind
 from apps.ratelimits.storage.heartbeat import Heartbeat
+from apps.ratelimits.storage.keys import Keys
 from apps.ratelimits.storage.limiter import Target
+from apps.ratelimits.storage.living import Known
 from apps.ratelimits.storage.processes import Processes
 from apps.ratelimits.storage.ruleset_store import FIRST_LOOK, RulesetStore
 from apps.ratelimits.storage.server_facts import Scripts, read_servers
+from apps.ratelimits.storage.sweep import Sweeper
+from apps.ratelimits.storage.sweep_page import Swept
 from apps.ratelimits.storage.tally import Tally
 from apps.ratelimits.storage.usage import UsageStore
 from apps.ratelimits.tests.test_limiter import by_status, make_limiter, rule
@@ -387,3 +394,51 @@ def test_sentinel_and_replicas_have_users_of_their_own(server, request):
         primary.kill()
         wait_for(lambda: admin.info("replication")["role"] == "master")
         assert {entry["object"] for entry in admin.acl_log()} - MISSED == set()
+
+
+def test_the_sweeper_sweeps(server, limiter, refused):
+    limits_of_all = [
+        rule(algorithm, number=number, window_us=60_000_000)
+        for number, algorithm in enumerate(Algorithm, 1)
+    ]
+    gone, *others = limits_of_all
+    log, slots = limits_of_all[3:]
+    for who in (A, B):
+        limiter.check([Target(each, who) for each in limits_of_all])
+    with server.client() as admin:
+        admin.persist(limiter.keys.sidecar(slots, B))
+        admin.zadd(limiter.keys.sidecar(slots, A), {"x": 1})
+        admin.lpush(limiter.keys.sidecar(log, A), "1:1")
+    RulesetStore(limiter.client, limiter.keys).publish(Ruleset(1, tuple(others)))
+    with redis.Redis.from_url(of(server, "iota-sweeper"), retry=Retry(NoBackoff(), 0)) as client:
+
+        def swept() -> Swept:
+            made = Sweeper(client, limiter.keys, lambda last: last or Known(1, highest=9))
+            assert made.run()
+            assert made.is_done
+            assert made.places[0].run_id
+            assert made.places[0].keys > 0
+            return made.tally
+
+        first = swept()
+        assert (first.entries, first.abandoned, first.bounded) == (1, 1, 1)
+        # Where the log was first, its bucket was written between reading and cutting.
+        assert first.records + first.left == 2
+        limiter.client.unlink(limiter.keys.ruleset)
+        assert swept().removed == {"bucket": 2, "log": 2, "slots": 2}
+    assert limiter.peek([Target(gone, A)]).remaining == 3
+    assert refused() == set()
+
+
+def test_the_sweeper_can_do_nothing_else(server):
+    more = {"SCAN 0", "DBSIZE", "INFO"}
+    assert accepted(of(server, "iota-sweeper"), [w for w in FORBIDDEN if w not in more]) == []
+
+
+def test_who_may_not_scan_is_told_what_to_name(server):
+    with redis.Redis.from_url(of(server), retry=Retry(NoBackoff(), 0)) as client:
+        made = Sweeper(client, Keys("iota:"), lambda last: Known(1))
+        assert made.run()
+    assert not made.is_done
+    assert "NoPermissionError" in made.places[0].error
+    assert "IOTA_REDIS_SWEEPER_URL" in _why(made.places[0].error)

@@ -58,7 +58,7 @@ settings.configure(
         health_paths=("/healthz",),
         exempt_preflight=True, key_validator="", counted_signals=(), local_processes=1,
         no_ruleset="allow", identity_budget=0,
-        redis_operator_url="",
+        redis_operator_url="", redis_sweeper_url="",
     ),
 )
 django.setup()
@@ -89,6 +89,10 @@ chosen = {"action": "enforce", "_selected_action": [RateLimit.objects.get().pk]}
 asked = staff.post("/admin/ratelimits/ratelimit/", chosen)
 assert b"Nothing has been changed yet" in asked.content, asked.content
 assert b"takes 2 requests in a row" in asked.content
+# The clean-up works without the theme, and without django-celery-beat.
+call_command("sweep", "--dry-run")
+sweeps = staff.get("/admin/ratelimits/sweeprun/")
+assert b"keys would be removed" in sweeps.content, sweeps.content
 print(statuses, b"Try again" in page.content, "apps" in sys.modules, "unfold" in sys.modules)
 get_engine().stop()
 """

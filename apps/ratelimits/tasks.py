@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from celery import shared_task
 
+from . import clean_up
 from .engine import get_engine
+from .models import SweepRun
 from .storage.errors import Unavailable
+from .storage.sweep import RATE_PER_S
 
 
 @shared_task(name="ratelimits.reconcile_ruleset", ignore_result=True)
@@ -15,3 +18,30 @@ def reconcile_ruleset() -> bool:
         return get_engine().reconcile()
     except Unavailable:
         return False
+
+
+@shared_task(name="ratelimits.sweep", ignore_result=True)
+def sweep(
+    budget_s: float = 10.0,
+    rate_per_s: float = RATE_PER_S,
+    every_s: float = 3_600.0,
+    dry_run: bool = False,
+    trigger: str = SweepRun.Trigger.SCHEDULE,
+    requested_by: int | None = None,
+) -> bool:
+    """Sweep for so long, and go on at the next turn: no worker is kept from other tasks for more
+    than ``budget_s``. A new pass begins once the last one began ``every_s`` ago; staff do not
+    wait. Whether there was anything to do, and nobody doing it."""
+    if trigger == SweepRun.Trigger.SCHEDULE and not clean_up.is_due(every_s):
+        return False
+    try:
+        clean_up.sweep(
+            trigger,
+            budget_s=budget_s,
+            rate_per_s=rate_per_s,
+            dry_run=dry_run,
+            requested_by=requested_by,
+        )
+    except clean_up.Busy:
+        return False
+    return True

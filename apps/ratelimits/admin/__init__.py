@@ -1,5 +1,5 @@
 """The staff's pages; one module per page."""
 
-from . import limits, overrides
+from . import limits, overrides, sweeps
 
-__all__ = ["limits", "overrides"]
+__all__ = ["limits", "overrides", "sweeps"]

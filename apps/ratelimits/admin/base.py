@@ -15,7 +15,7 @@ from ..engine import get_engine
 from ..models import RulesetVersion
 from ..storage.errors import Unavailable
 
-__all__ = ["CheckboxInput", "CheckboxSelectMultiple", "PublishedAdmin", "Select"]
+__all__ = ["CheckboxInput", "CheckboxSelectMultiple", "ModelAdmin", "PublishedAdmin", "Select"]
 
 NOTHING_ENFORCED = (
     "Nothing is enforced: this server was started with IOTA_DISABLED=1. Mend the limit here, then "

@@ -3,5 +3,6 @@
 from .limit import RateLimit, WindowUnit
 from .override import Override
 from .published import RulesetVersion
+from .sweep import SweepRun
 
-__all__ = ["Override", "RateLimit", "RulesetVersion", "WindowUnit"]
+__all__ = ["Override", "RateLimit", "RulesetVersion", "SweepRun", "WindowUnit"]

@@ -32,6 +32,8 @@ from .topology import Client
 
 LEAST_PERIOD_S = 60
 MOST_PERIOD_S = 86_400
+MOST_KEPT_S = 2 * MOST_PERIOD_S + LEAST_PERIOD_S
+"""So long a period's keys stay at most."""
 MOST_ADMITTED = 20_000
 """Of a limit's identities so many are remembered; then anew: to send one twice is harmless."""
 MOST_WAITING = 20_000

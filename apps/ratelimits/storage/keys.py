@@ -1,4 +1,4 @@
-"""The only place where a key is built.
+"""The only place where a key is built or parsed.
 
 ``<prefix>b:{<digest>}``                    bucket: every limit's state of one identity
 ``<prefix>l:{<digest>}:<limit>:<epoch>``    exact log of one limit
@@ -18,9 +18,34 @@ identities of one limit, lies in one slot.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
 
+from ..policy.identity import DIGEST_CHARS
 from ..policy.rules import Algorithm, Rule
+
+
+class KeyKind(StrEnum):
+    """Of the keys that come and go with clients."""
+
+    BUCKET = "bucket"
+    LOG = "log"
+    SLOTS = "slots"
+    IDENTITIES = "identities"
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """What a key says. ``digest`` is empty for a limit's identities; limit and epoch are -1 for a
+    bucket, whose records name their own."""
+
+    kind: KeyKind
+    digest: str = ""
+    limit: int = -1
+    epoch: int = -1
+
 
 _SIDECAR = {Algorithm.SLIDING_LOG: "l", Algorithm.CONCURRENCY: "c"}
 
@@ -50,6 +75,25 @@ class Keys:
         return f"{self.prefix}i:{{{rule.id}:{rule.epoch}}}:over"
 
     @property
+    def pattern(self) -> str:
+        """For SCAN: all that ``parse`` may know, and some that it does not."""
+        return f"{self.prefix}[blci]:{{*"
+
+    def parse(self, key: bytes) -> Parsed | None:
+        """The inverse of the builders of keys that come and go; None for every other key, be it
+        another site's, Celery's, the cache's, or one of ours that stays."""
+        found = _form(self.prefix).fullmatch(key)
+        if found is None:
+            return None
+        bucket, kind, digest, limit, epoch, limit_of_all, epoch_of_all = found.groups()
+        if bucket is not None:
+            return Parsed(KeyKind.BUCKET, bucket.decode())
+        if kind is not None:
+            sort = KeyKind.LOG if kind == b"l" else KeyKind.SLOTS
+            return Parsed(sort, digest.decode(), int(limit), int(epoch))
+        return Parsed(KeyKind.IDENTITIES, "", int(limit_of_all), int(epoch_of_all))
+
+    @property
     def ruleset(self) -> str:
         return f"{self.prefix}ruleset"
 
@@ -72,6 +116,18 @@ class Keys:
     @property
     def usage(self) -> str:
         return f"{self.prefix}usage"
+
+
+@cache
+def _form(prefix: str) -> re.Pattern[bytes]:
+    """Prefixes have no braces, so that two sites' keys are never of one form."""
+    who, number = rf"[\w-]{{{DIGEST_CHARS}}}", r"(0|[1-9]\d{0,9})"
+    forms = (
+        rf"b:\{{({who})\}}",
+        rf"([lc]):\{{({who})\}}:{number}:{number}",
+        rf"i:\{{{number}:{number}\}}:(?:over|(?:came|own|known):\d{{1,12}})",
+    )
+    return re.compile(f"{re.escape(prefix)}(?:{'|'.join(forms)})".encode())
 
 
 def tagged(key: str, tag: str) -> str:

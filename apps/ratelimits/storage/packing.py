@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from ..policy.decision import Charge
 from ..policy.identity import DIGEST_CHARS
@@ -36,6 +36,8 @@ _LASTS = {Algorithm.TOKEN_BUCKET: 0, Algorithm.FIXED_WINDOW: 1, Algorithm.SLIDIN
 _SMALL = struct.Struct("<BHIB")
 _FORMS = tuple(struct.Struct(form) for form in ("<HIB", "<H3sH", "<H5sH", "<HI7s7s5s"))
 _IN_SECONDS, _WIDEST = 1, 3
+BUCKET_VERSION = 2
+"""A bucket's first byte."""
 _GIVEN_BACK = 2
 """Beside a token bucket's tag, that of what was given back to it."""
 _LIMIT = struct.Struct("<BBBBIH")
@@ -291,6 +293,40 @@ def _records(raw: bytes, seen_us: int) -> dict[int, tuple[int, int, int, int]]:
         found[tag] = (ends_us, n1, n2, epoch)
         at += 1 + form.size
     return found
+
+
+class Stored(NamedTuple):
+    """A record in a bucket, and where in it: ``raw[start:after]``."""
+
+    tag: int
+    epoch: int
+    ends_us: int
+    start: int
+    after: int
+
+
+def stored(raw: bytes) -> tuple[int, list[Stored]] | None:
+    """The latest time that a bucket has seen, us, and its records; None for what another version
+    of this code wrote, or nobody of us."""
+    if len(raw) < 8 or raw[0] != BUCKET_VERSION:
+        return None
+    seen_us = int.from_bytes(raw[1:8], "little")
+    found, at, size = [], 8, len(raw)
+    while at < size:
+        kind, epoch = raw[at] & 3, raw[at] >> 2
+        form = _FORMS[kind]
+        after = at + 1 + form.size
+        if after > size:
+            return None
+        tag, *fields = form.unpack_from(raw, at + 1)
+        if kind == _WIDEST:
+            epoch, tag, fields = tag, fields[0], fields[1:]
+        ends_us = seen_us + _number(fields[0])
+        if kind == _IN_SECONDS:
+            ends_us = (seen_us // 1_000_000 + _number(fields[0])) * 1_000_000
+        found.append(Stored(tag, epoch, ends_us, at, after))
+        at = after
+    return seen_us, found
 
 
 def _number(field: bytes | int) -> int:

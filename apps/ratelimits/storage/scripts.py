@@ -22,6 +22,10 @@ PARTS = {
     "living": ("living",),
     "identities": ("identities",),
     "usage": ("usage",),
+    "sweep_bucket": ("sweep_bucket",),
+    "sweep_beside": ("sweep_beside",),
+    "sweep_forever": ("sweep_forever",),
+    "sweep_log": ("records", "buckets", "sweep_log"),
 }
 """The files of ``lua/`` that make up a script, in their order."""
 
