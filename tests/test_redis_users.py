@@ -300,12 +300,14 @@ READ_ONLY = [
     "LATENCY LATEST",
     "LATENCY HISTORY command",
     "MEMORY STATS",
+    "MEMORY USAGE iota:a",
+    "SCAN 0",
     "ROLE",
     "DBSIZE",
     "PING",
     "TIME",
 ]
-FOR_READERS = {"INFO", "DBSIZE", "CONFIG GET *", "SLOWLOG GET"}
+FOR_READERS = {"INFO", "DBSIZE", "CONFIG GET *", "SLOWLOG GET", "SCAN 0"}
 NOT_FOR_READERS = [
     *(words for words in FORBIDDEN if words not in FOR_READERS),
     "GET iota:a",
@@ -313,6 +315,7 @@ NOT_FOR_READERS = [
     "EVAL return 0",
     "EVALSHA x 0",
     "HGET iota:ruleset version",
+    "MEMORY USAGE foreign",
 ]
 
 

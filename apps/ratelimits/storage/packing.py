@@ -36,6 +36,7 @@ _LASTS = {Algorithm.TOKEN_BUCKET: 0, Algorithm.FIXED_WINDOW: 1, Algorithm.SLIDIN
 _SMALL = struct.Struct("<BHIB")
 _FORMS = tuple(struct.Struct(form) for form in ("<HIB", "<H3sH", "<H5sH", "<HI7s7s5s"))
 _IN_SECONDS, _WIDEST = 1, 3
+_VERSION = 2
 _GIVEN_BACK = 2
 """Beside a token bucket's tag, that of what was given back to it."""
 _LIMIT = struct.Struct("<BBBBIH")
@@ -291,6 +292,17 @@ def _records(raw: bytes, seen_us: int) -> dict[int, tuple[int, int, int, int]]:
         found[tag] = (ends_us, n1, n2, epoch)
         at += 1 + form.size
     return found
+
+
+def limits_in(bucket: bytes) -> frozenset[int]:
+    """The ids of the limits that a bucket holds something of. Raises ValueError for what is no
+    bucket."""
+    if len(bucket) < 8 or bucket[0] != _VERSION:
+        raise ValueError("no bucket, or one of another version")
+    try:
+        return frozenset(tag // 4 for tag in _records(bucket, 0))
+    except struct.error as error:
+        raise ValueError("a bucket that was cut short") from error
 
 
 def _number(field: bytes | int) -> int:
