@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import time
 import traceback
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -75,6 +75,13 @@ class Registry:
             return hook
 
         return register
+
+    def order(self, modules: Sequence[str]) -> None:
+        """As these modules are ordered, whichever was imported first."""
+        places = {f"{hooks.__name__}.{module}": place for place, module in enumerate(modules)}
+        self._entries = dict(
+            sorted(self._entries.items(), key=lambda item: places[item[1].hook.__module__])
+        )
 
     def choose(self, names: Collection[str]) -> list[Entry]:
         """Those of these names, or all. Raises ValueError for a name that is not there."""
@@ -150,4 +157,5 @@ def load_hooks() -> Registry:
     """All hooks, after their modules were imported."""
     for module in hooks.MODULES:
         importlib.import_module(f"{hooks.__name__}.{module}")
+    finding.order(hooks.MODULES)
     return finding

@@ -142,19 +142,19 @@ def _draw(found: Sampled, name: bytes) -> None:
 def _read(node: Node, found: Sampled, prefix: bytes, names: Mapping[int, str] | None) -> None:
     """As the site, who alone may read them."""
     pipeline = node.site.pipeline(transaction=False)
+    buckets = [name for name in found.sample if name[len(prefix) :].startswith(b"b:")]
     for name in found.sample:
         pipeline.pttl(name)
-        if name[len(prefix) :].startswith(b"b:"):
-            pipeline.getrange(name, 0, READ_BYTES - 1)
-        else:
-            pipeline.echo(b"")
-    replies = _answers(pipeline, found, len(found.sample) * 2)
-    for name, ttl, held in zip(found.sample, replies[::2], replies[1::2], strict=True):
+    for name in buckets:
+        pipeline.getrange(name, 0, READ_BYTES - 1)
+    replies = _answers(pipeline, found, len(found.sample) + len(buckets))
+    holds = dict(zip(buckets, replies[len(found.sample) :], strict=True))
+    for name, ttl in zip(found.sample, replies, strict=False):
         if not isinstance(ttl, int) or ttl == -2:
             continue  # It has ended meanwhile.
         found.read += 1
         found.forever += ttl == -1
-        limits = _limits(name, held, prefix)
+        limits = _limits(name, holds.get(name), prefix)
         found.limits.update(limits)
         found.orphans += bool(limits) and names is not None and limits.isdisjoint(names)
 
