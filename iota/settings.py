@@ -142,7 +142,10 @@ CELERY_BEAT_SCHEDULE = {
     "ratelimits-reconcile-ruleset": {"task": "ratelimits.reconcile_ruleset", "schedule": 10.0},
 }
 # What measures needs a worker of its own: `celery --app iota worker -Q benchmarks -c 1`.
-CELERY_TASK_ROUTES = {"benchmarks.record_benchmark_history": {"queue": "benchmarks"}}
+CELERY_TASK_ROUTES = {
+    "benchmarks.record_benchmark_history": {"queue": "benchmarks"},
+    "monitoring.diagnose": {"queue": "monitoring"},
+}
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 
 ADMINS = [("", address) for address in CONFIG.admins]

@@ -29,11 +29,12 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """A run of the clean-up."""
+    """A run of the clean-up. ``whole``: with it a pass through all keys came to its end."""
 
     started_at: datetime
     ended_at: datetime | None
     state: str
+    whole: bool
 
 
 def newest_version() -> int:
@@ -51,11 +52,17 @@ def load() -> Loaded:
     return Loaded(loaded.version, len(loaded.rules), size, read_s, packed_s)
 
 
-def sweeps(number: int) -> list[Sweep] | None:
-    """The last runs of the clean-up, the newest first; None where none is installed."""
+def last_sweeps() -> list[Sweep] | None:
+    """The newest run of the clean-up and, where it is another, the newest that ended a pass
+    through all keys. None where no clean-up is installed."""
     try:
         runs: Any = apps.get_model(APP, "SweepRun")
     except LookupError:
         return None
-    rows = runs.objects.order_by("-started_at").values_list("started_at", "ended_at", "state")
-    return [Sweep(*row) for row in rows[:number]]
+    rows = runs.objects.filter(dry_run=False).order_by("-started_at", "-pk")
+    found = []
+    for chosen in (rows, rows.filter(is_last=True, state="done")):
+        row = chosen.values_list("started_at", "ended_at", "state", "is_last").first()
+        if row is not None and Sweep(*row) not in found:
+            found.append(Sweep(*row))
+    return found

@@ -14,75 +14,54 @@ from ..look import Look, unknown
 from ..registry import Topic, finding
 from ..wording import in_time
 
-RUNS = 20
 OLD_S = 26 * 3_600
-"""It is run each hour or each night: two hours of grace."""
 LONG_S = 3_600
 WHERE = "the clean-up"
-GOOD = ("done", "complete", "completed", "finished")
-UNDER_WAY = ("running", "started", "paused")
-PAGE = "Run `manage.py sweep`"
+BROKEN = ("failed", "lost")
+SWEEP = "Run `manage.py sweep`"
+SCHEDULE = f"{SWEEP}, and see that its periodic task is enabled and that a worker runs."
 
 
 @finding("clean-up", Topic.LIMITER, "Clean-up")
 def clean_up(look: Look) -> Iterator[Finding]:
-    yield from judge(reading.sweeps(RUNS), timezone.now())
+    yield judge(reading.last_sweeps(), timezone.now())
 
 
-def judge(runs: Sequence[reading.Sweep] | None, now: datetime) -> Iterator[Finding]:
-    """``runs``: the newest first; None where this site has none."""
+def judge(runs: Sequence[reading.Sweep] | None, now: datetime) -> Finding:
+    """``runs``: the newest, and the newest that ended a pass; None where this site has none."""
     if runs is None:
-        yield unknown("when the store was cleaned", WHERE, "this site has no record of it", PAGE)
-        return
+        why = "this site keeps no record of it"
+        return unknown("when the store was cleaned", WHERE, why, f"{SWEEP}.")
     if not runs:
-        yield Finding(
-            Level.WARNING,
-            "sweep-never",
-            WHERE,
-            "The store was never cleaned.",
-            "no run is recorded",
-            f"{PAGE}, and see that its periodic task is enabled and a worker runs.",
-        )
-        return
-    newest = runs[0]
-    done = next((run for run in runs if run.state in GOOD and run.ended_at), None)
-    evidence = f"the last run began {_ago(newest.started_at, now)} ago: {newest.state}"
+        return _wrong("sweep-never", "The store was never cleaned.", "no run", SCHEDULE)
+    newest, whole = runs[0], next((run for run in runs if run.whole), None)
+    age_s = (now - newest.started_at).total_seconds()
+    said = [f"the last run began {in_time(max(0.0, age_s))} ago: {newest.state}"]
     if newest.ended_at:
         took_s = (newest.ended_at - newest.started_at).total_seconds()
-        evidence += f", after {in_time(took_s)}"
-    last = f"the last that came to its end {_ago(done.started_at, now)} ago" if done else ""
-    whole = "; ".join(filter(None, (evidence, last or "none came to its end")))
-    running_s = (now - newest.started_at).total_seconds()
-    if newest.ended_at is None and newest.state in UNDER_WAY and running_s > LONG_S:
-        yield Finding(
-            Level.WARNING,
-            "sweep-long",
-            WHERE,
-            "A clean-up has been running for long: its worker may have died.",
-            whole,
-            f"See the worker's log. {PAGE}: it goes on where the last one stopped.",
-        )
-    elif newest.ended_at is not None and newest.state not in GOOD:
-        yield Finding(
-            Level.WARNING,
-            "sweep-failed",
-            WHERE,
-            "The last clean-up did not come to its end.",
-            whole,
-            f"See its page in the admin. {PAGE}.",
-        )
-    elif (now - (done or newest).started_at).total_seconds() > OLD_S:
-        yield Finding(
-            Level.WARNING,
-            "sweep-old",
-            WHERE,
-            "The store has not been cleaned for more than a day.",
-            whole,
-            f"{PAGE}, and see that its periodic task is enabled and a worker runs.",
-        )
+        said[0] += f", after {in_time(took_s)}"
+    whole_s = (now - whole.started_at).total_seconds() if whole else None
+    if whole_s is None:
+        said.append("no pass through all keys has come to its end")
     else:
-        yield Finding(Level.INFO, "sweep", WHERE, "The store is cleaned in time.", whole)
+        said.append(f"the last pass through all keys ended with the run of {in_time(whole_s)} ago")
+    evidence = "; ".join(said)
+    if newest.state in BROKEN:
+        to_do = f"See its page in the admin, and the worker's log. {SWEEP}: it goes on there."
+        return _wrong("sweep-failed", "The last clean-up was broken off.", evidence, to_do)
+    if newest.ended_at is None and age_s > LONG_S:
+        what = "A clean-up has been running for long: its worker may have died."
+        return _wrong("sweep-long", what, evidence, f"See the worker's log. {SWEEP}.")
+    if age_s > OLD_S:
+        what = "The store has not been cleaned for more than a day."
+        return _wrong("sweep-old", what, evidence, SCHEDULE)
+    if whole_s is None or whole_s > OLD_S:
+        what = "The clean-up does not get through all keys in a day."
+        to_do = "Let it run for longer or more often: its periodic task in the admin (budget_s)."
+        if whole_s is not None or newest.ended_at is not None:
+            return _wrong("sweep-behind", what, evidence, to_do)
+    return Finding(Level.INFO, "sweep", WHERE, "The store is cleaned in time.", evidence)
 
 
-def _ago(at: datetime, now: datetime) -> str:
-    return in_time(max(0.0, (now - at).total_seconds()))
+def _wrong(code: str, what: str, evidence: str, to_do: str) -> Finding:
+    return Finding(Level.WARNING, code, WHERE, what, evidence, to_do)

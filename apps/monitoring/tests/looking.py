@@ -16,7 +16,8 @@ from apps.ratelimits.storage.server_findings import Finding
 
 @contextmanager
 def looking(url: str, **changes: Any) -> Iterator[Look]:
-    config = replace(conf.current(), **{"redis_operator_url": "", "redis_url": url, **changes})
+    current: Any = conf.current()
+    config = replace(current, **{"redis_operator_url": "", "redis_url": url, **changes})
     engine = Engine(config)
     look = Look(engine)
     try:

@@ -1,0 +1,3 @@
+"""The pages, a module each."""
+
+from . import doctor as doctor
