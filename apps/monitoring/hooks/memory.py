@@ -73,7 +73,7 @@ def judge_memory(info: Mapping[str, Any], where: str) -> Iterator[Finding]:
             where,
             "It holds much more memory than its keys use.",
             evidence,
-            "CONFIG SET activedefrag yes where the server has it (MEMORY PURGE gives some back), "
+            "`CONFIG SET activedefrag yes` where the server has it (MEMORY PURGE gives some back), "
             "or restart it in a quiet hour.",
         )
     if ratio is not None and ratio < SWAPPED and used > MUCH:
@@ -112,7 +112,7 @@ def judge_expiry(
             where,
             "It deletes expired keys later than they come: memory holds what no longer counts.",
             evidence,
-            "CONFIG SET active-expire-effort to 4 or more, and see that the server is not busy.",
+            "`CONFIG SET active-expire-effort 4` or more, and see that the server is not busy.",
         )
     elif hz is not None and int(hz) < LEAST_HZ:
         yield Finding(
@@ -121,7 +121,7 @@ def judge_expiry(
             where,
             "It looks for expired keys so rarely that memory holds what no longer counts.",
             evidence,
-            f"CONFIG SET hz {LEAST_HZ}.",
+            f"`CONFIG SET hz {LEAST_HZ}`",
         )
     else:
         yield Finding(Level.INFO, "expiry", where, "Expired keys are deleted in time.", evidence)

@@ -52,7 +52,7 @@ def _of_node(look: Look, node: Node) -> Iterator[Finding]:
             node.address,
             "The server keeps no slow log: what holds it up cannot be told.",
             "slowlog-log-slower-than -1",
-            "CONFIG SET slowlog-log-slower-than 1000, as deploy/redis/single.conf does.",
+            "`CONFIG SET slowlog-log-slower-than 1000`, as deploy/redis/single.conf does.",
         )
     else:
         raw = look.ask(node, "SLOWLOG GET", MOST_ENTRIES)
@@ -114,7 +114,7 @@ def _events(events: Sequence[Any], now_s: int, threshold_ms: int, where: str) ->
             where,
             "The server does not note what made it slow (expiry, eviction, a fork, the disk).",
             "latency-monitor-threshold 0",
-            f"CONFIG SET latency-monitor-threshold {EVENT_MS}.",
+            f"`CONFIG SET latency-monitor-threshold {EVENT_MS}`",
         )
         return
     recent = [

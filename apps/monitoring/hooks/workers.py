@@ -109,7 +109,7 @@ def judge(queues: Queues) -> Iterator[Finding]:
                 f"queue {queue}",
                 "No worker takes from this queue: its tasks are not done.",
                 f"none answered within {INSPECT_S:g} s; {waiting}",
-                f"Start one: {START.format(queue=queue)}",
+                f"Start one: `{START.format(queue=queue)}`",
             )
         if length is not None and length > LONG_QUEUE:
             yield Finding(
@@ -132,7 +132,7 @@ def judge_beat(rows: Sequence[PeriodicTask], now: datetime) -> Iterator[Finding]
     often = [row for row in enabled if (every := _period(row)) and every <= FREQUENT]
     ran = [row.last_run_at for row in often if row.last_run_at]
     where = "celery beat"
-    start = "Start it, once: celery --app iota beat"
+    start = "Start it, once: `celery --app iota beat`"
     if not often:
         yield unknown(
             "whether beat lives",

@@ -45,7 +45,7 @@ def test_a_server_that_rarely_looks_for_expired_keys_is_a_warning(request, flavo
     server = started(request, RedisProcess(flavour, ["--hz", "1"]))
     (found,) = find("expiry", server.url)
     assert (found.level, found.code) == (Level.WARNING, "expiry")
-    assert found.to_do == "CONFIG SET hz 10."
+    assert found.to_do == "`CONFIG SET hz 10`"
 
 
 def test_what_may_not_be_asked_is_unknown(request, flavour):
