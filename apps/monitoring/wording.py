@@ -13,6 +13,12 @@ def in_bytes(count: float) -> str:
     return f"{amount:.0f} bytes" if unit == "bytes" else f"{amount:.1f} {unit}"
 
 
+def counted(number: float, name: str) -> str:
+    """``1 key``, ``2,000 keys``, ``3 processes``."""
+    plural = "es" if name.endswith("s") else "s"
+    return f"{number:,.0f} {name}{'' if round(number) == 1 else plural}"
+
+
 def in_time(seconds: float) -> str:
     """``3 us``, ``12.5 ms``, ``4.2 s``, ``5 min``, ``3 h``, ``2 days``."""
     if seconds < 1e-3:

@@ -13,6 +13,7 @@ from apps.ratelimits.storage.server_findings import MANY_CLIENTS, Finding, Level
 
 from ..look import Look, NotSaid, unknown
 from ..registry import Topic, finding
+from ..wording import counted
 
 BUSY = 0.8
 MANY_WAITS = 0.01
@@ -88,12 +89,12 @@ def judge(pools: Pools) -> Iterator[Finding]:
 def _in_use(pools: Pools, where: str) -> Iterator[Finding]:
     said = [number for number in pools.in_use if number is not None]
     if not said:
-        why = f"{len(pools.in_use)} processes serve, and none says how many it uses"
+        why = f"of {counted(len(pools.in_use), 'process')} none says how many it uses"
         yield unknown("how many connections are in use", where, why, "Update all processes.")
         return
     evidence = (
-        f"{sum(said):,} in use in {len(said)} processes, {max(said):,} at most in one, of "
-        f"{pools.size:,} each (IOTA_REDIS_MAX_CONNECTIONS)"
+        f"{sum(said):,} in use in {counted(len(said), 'process')}, {max(said):,} at most in one, "
+        f"of {pools.size:,} each (IOTA_REDIS_MAX_CONNECTIONS)"
     )
     if max(said) >= BUSY * pools.size:
         yield Finding(
@@ -141,7 +142,7 @@ def _over_all(pools: Pools) -> Iterator[Finding]:
                 address,
                 "If all processes used all connections that they may have, the server would refuse "
                 "some.",
-                f"{len(pools.in_use)} processes with {pools.size:,} each make {most:,}; "
+                f"{counted(len(pools.in_use), 'process')} with {pools.size:,} each: {most:,}; "
                 f"maxclients {maxclients:,}, {clients:,} connected now",
                 "Raise maxclients and the open files of the server's process, or lower "
                 "IOTA_REDIS_MAX_CONNECTIONS.",

@@ -17,7 +17,7 @@ from apps.ratelimits.storage.server_findings import GUIDE, Finding, Level
 
 from ..look import Look, NotSaid, unknown
 from ..registry import Topic, finding
-from ..wording import in_bytes, in_time
+from ..wording import counted, in_bytes, in_time
 
 MOST_LOAD_S = 0.1
 """The guide's bound for loading the configuration."""
@@ -109,8 +109,8 @@ def judge_load(published: Ruleset, fetched_s: float, where: str) -> Finding:
         "Loading the limits takes long: so long an edit is not in force."
         if slow
         else "The limits load in time.",
-        f"{len(published.rules):,} limits: fetched and read in {in_time(fetched_s)}, compiled in "
-        f"{in_time(compiled_s)}; bound {in_time(MOST_LOAD_S)}",
+        f"{counted(len(published.rules), 'limit')}: fetched and read in {in_time(fetched_s)}, "
+        f"compiled in {in_time(compiled_s)}; bound {in_time(MOST_LOAD_S)}",
         "Delete limits and overrides that nobody needs, and prefer paths of the kinds exact and "
         "prefix. Requests never wait for it."
         if slow
@@ -121,7 +121,7 @@ def judge_load(published: Ruleset, fetched_s: float, where: str) -> Finding:
 def judge_saved(saved: reading.Loaded, published: int, where: str) -> Finding:
     evidence = (
         f"version {saved.version} in the database, {published} in Redis; publishing "
-        f"{saved.limits:,} limits reads for {in_time(saved.read_s)}, packs for "
+        f"{counted(saved.limits, 'limit')} reads for {in_time(saved.read_s)}, packs for "
         f"{in_time(saved.packed_s)} and sends {in_bytes(saved.size_bytes)}"
     )
     if published < saved.version:
@@ -153,7 +153,7 @@ def _in_force(look: Look, newest: int) -> Iterator[Finding]:
         return
     behind = [status for status in alive if status.version < newest]
     loads = [getattr(status, "config_load_us", 0) for status in alive]
-    evidence = f"{len(alive)} processes, {len(behind)} behind version {newest}"
+    evidence = f"{counted(len(alive), 'process')}, {len(behind)} behind version {newest}"
     if any(loads):
         evidence += f"; their last load took {in_time(max(loads) / 1e6)} at most"
     old = newest < time.time() * 1e6 - GRACE_US

@@ -14,6 +14,7 @@ from apps.ratelimits.storage.server_findings import Finding, Level
 
 from ..look import Look, Node, each_node
 from ..registry import Topic, finding
+from ..wording import counted
 
 MOST_ENTRIES = 256
 DAY_S = 86_400
@@ -86,7 +87,8 @@ def judge(rows: Sequence[Slow], where: str, threshold_us: int) -> Finding:
         )
     ours = [row for row in rows if row.ours]
     worst = max(rows, key=lambda row: row.took_us)
-    said = [f"{len(rows):,} commands in a day {over}, {len(ours):,} of them on the limiter's keys"]
+    said = [f"{counted(len(rows), 'command')} in a day {over}"]
+    said[0] += f", {len(ours):,} of them on the limiter's keys"
     said.append(f"the worst: {worst}")
     if ours and worst not in ours:
         said.append(f"the limiter's worst: {max(ours, key=lambda row: row.took_us)}")
@@ -118,8 +120,8 @@ def _events(events: Sequence[Any], now_s: int, threshold_ms: int, where: str) ->
         )
         return
     recent = [
-        f"{name.decode(errors='replace')[:30]} {worst_ms:,} ms at worst, {latest_ms:,} ms "
-        f"{_age(max(0, now_s - at_s))} ago"
+        f"{name.decode(errors='replace')[:30]} {worst_ms:,} ms at worst, the last "
+        f"{latest_ms:,} ms, {_age(max(0, now_s - at_s))} ago"
         for name, at_s, latest_ms, worst_ms, *_ in events
         if now_s - at_s < DAY_S
     ]

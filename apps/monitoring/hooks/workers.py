@@ -61,7 +61,7 @@ def workers(look: Look) -> Iterator[Finding]:
     else:
         if look.worker:
             # Who diagnoses cannot answer meanwhile, where it has no process to spare.
-            there.setdefault(look.worker, ["monitoring"])
+            there.setdefault(look.worker, list(current_app.amqp.queues.consume_from))
         by_queue: dict[str, list[str]] = {}
         for worker, queues in there.items():
             for queue in queues:
@@ -100,7 +100,11 @@ def _workers(connection: Any) -> dict[str, list[str]]:
 def judge(queues: Queues) -> Iterator[Finding]:
     for queue in queues.wanted:
         length = queues.lengths.get(queue)
-        waiting = "how many wait is not known" if length is None else f"{length:,} messages wait"
+        waiting = (
+            "how many messages wait is not known"
+            if length is None
+            else f"waiting messages: {length:,}"
+        )
         there = queues.workers.get(queue, ())
         if not there:
             yield Finding(
@@ -117,7 +121,7 @@ def judge(queues: Queues) -> Iterator[Finding]:
                 "queue-long",
                 f"queue {queue}",
                 "Tasks come faster than they are done.",
-                f"{waiting}, {len(there)} workers",
+                f"{waiting}; workers: {len(there)}",
                 "Start more workers, or see which task takes long in the worker's log.",
             )
         elif there:
@@ -132,6 +136,8 @@ def judge_beat(rows: Sequence[PeriodicTask], now: datetime) -> Iterator[Finding]
     often = [row for row in enabled if (every := _period(row)) and every <= FREQUENT]
     ran = [row.last_run_at for row in often if row.last_run_at]
     where = "celery beat"
+    changed = [row.date_changed for row in often if row.date_changed]
+    fresh = bool(changed) and now - max(changed) < WRITTEN_LATE
     start = "Start it, once: `celery --app iota beat`"
     if not often:
         yield unknown(
@@ -139,6 +145,15 @@ def judge_beat(rows: Sequence[PeriodicTask], now: datetime) -> Iterator[Finding]
             where,
             "no enabled periodic task is due every two minutes or more often",
             "Enable one under Periodic tasks in the admin.",
+        )
+    elif fresh and (not ran or now - max(ran) > WRITTEN_LATE):
+        # Beat, too, writes the rows of its settings when it starts.
+        yield unknown(
+            "whether beat lives",
+            where,
+            "it was started, or its periodic tasks were edited, a few minutes ago, and it writes "
+            "what it ran every few minutes only",
+            f"Look again in {in_time(WRITTEN_LATE.total_seconds())}.",
         )
     elif not ran:
         why = f"none of {len(often)} frequent periodic tasks was ever run"

@@ -31,9 +31,9 @@ def test_limits_that_are_published_and_in_force_everywhere(engine):
     engine.start()
     found = {one.code: one for one in find("configuration", engine.config.redis_url)}
     assert {one.level for one in found.values()} == {Level.INFO}
-    assert "1 limits: fetched and read in" in found["load"].evidence
-    assert "publishing 1 limits reads for" in found["published"].evidence
-    assert found["version"].evidence.startswith("1 processes, 0 behind")
+    assert "1 limit: fetched and read in" in found["load"].evidence
+    assert "publishing 1 limit reads for" in found["published"].evidence
+    assert found["version"].evidence.startswith("1 process, 0 behind")
 
 
 def test_an_edit_that_was_not_published_is_told(engine):

@@ -52,7 +52,7 @@ def test_the_processes_that_serve_are_asked(redis_server, redis_client):
         found = list(connections.pool(look))
     (over,) = [one for one in found if one.code == "pools-over-maxclients"]
     assert over.level is Level.WARNING
-    assert "3 processes with 4,000 each make 12,000; maxclients 10,000" in over.evidence
+    assert "3 processes with 4,000 each: 12,000; maxclients 10,000" in over.evidence
 
 
 def sweep(
