@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -96,6 +97,19 @@ def test_a_long_queue_is_told(worker):
     assert (
         found["queue-long", "queue monitoring"]["evidence"] == "waiting messages: 1,001; workers: 0"
     )
+
+
+def test_a_broker_that_is_frozen_is_told_in_time(worker):
+    broker = RedisProcess().start()
+    worker.environment["CELERY_BROKER_URL"] = broker.url
+    broker.pause()
+    began_s = time.monotonic()
+    try:
+        found = findings(worker, 2)
+    finally:
+        broker.stop()
+    assert found["no-broker", "Celery's broker"]["level"] == "error"
+    assert time.monotonic() - began_s < 20
 
 
 def test_a_broker_that_is_away_is_an_error_in_bounded_time(worker):

@@ -20,8 +20,8 @@ from ..registry import Topic, finding
 from ..wording import in_bytes
 
 PAGE = 1_000
-SCAN_S = 0.7
-"""Of each server, and of all together a few times that."""
+SCAN_S, SCAN_ALL_S = 0.7, 2.8
+"""At most, of each server and of all nodes of a cluster."""
 SAMPLE = 400
 WEIGHED = 100
 READ_BYTES = 4_096
@@ -109,7 +109,7 @@ def take(look: Look, node: Node, names: Mapping[int, str] | None) -> Sampled:
     """Raises NotSaid where keys may not be looked through."""
     found = Sampled(int(look.ask(node, "DBSIZE")))
     prefix = look.config.key_prefix.encode()
-    budget, cursor = Budget(SCAN_S), 0
+    budget, cursor = Budget(min(SCAN_S, SCAN_ALL_S / len(look.nodes))), 0
     while True:
         cursor, page = look.ask(node, "SCAN", cursor, "COUNT", PAGE)
         found.seen += len(page)

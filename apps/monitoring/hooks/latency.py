@@ -17,8 +17,8 @@ from ..registry import Topic, finding
 
 PINGS = 40
 PAUSE_S = 0.005
-WATCH_S = 0.8
-"""At most, of each server."""
+WATCH_S, WATCH_ALL_S = 0.8, 2.4
+"""At most, of each server and of all nodes of a cluster."""
 HANDSHAKES = 3
 HANDSHAKE_TIMEOUT_S = 0.5
 STALL_WATCH_S = 0.03
@@ -94,7 +94,7 @@ def measure(look: Look, node: Node) -> Trips:
     """Raises NotSaid where the server does not answer."""
     _ping(look, node)  # connects
     before, began_s = _counters(look, node), time.monotonic()
-    budget = Budget(WATCH_S)
+    budget = Budget(min(WATCH_S, WATCH_ALL_S / len(look.nodes)))
     pings: list[int] = []
     while len(pings) < PINGS and not (budget.spent and pings):
         pings.append(_ping(look, node))

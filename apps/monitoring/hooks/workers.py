@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+import redis
 from celery import current_app
 from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
@@ -20,6 +21,7 @@ from ..wording import in_time
 
 INSPECT_S = 1.0
 CONNECT_S = 2
+PATIENCE = {"socket_timeout": CONNECT_S, "socket_connect_timeout": CONNECT_S}
 LONG_QUEUE = 1_000
 WRITTEN_LATE = timedelta(minutes=6)
 """Beat writes what it ran to the database every three to five minutes."""
@@ -45,11 +47,11 @@ def workers(look: Look) -> Iterator[Finding]:
     wanted, default = wanted_queues()
     try:
         # A connection of its own: the pool's would try for long.
-        with current_app.connection_for_write() as connection:
+        with current_app.connection_for_write(transport_options=PATIENCE) as connection:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=CONNECT_S)
             lengths = {queue: _length(connection, queue) for queue in wanted}
             there = _workers(connection)
-    except (OperationalError, OSError) as error:
+    except (OperationalError, OSError, redis.RedisError) as error:
         yield Finding(
             Level.ERROR,
             "no-broker",
@@ -100,11 +102,7 @@ def _workers(connection: Any) -> dict[str, list[str]]:
 def judge(queues: Queues) -> Iterator[Finding]:
     for queue in queues.wanted:
         length = queues.lengths.get(queue)
-        waiting = (
-            "how many messages wait is not known"
-            if length is None
-            else f"waiting messages: {length:,}"
-        )
+        waiting = f"waiting messages: {'not known' if length is None else f'{length:,}'}"
         there = queues.workers.get(queue, ())
         if not there:
             yield Finding(

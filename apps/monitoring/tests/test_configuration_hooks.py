@@ -8,10 +8,10 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
+from django.apps import apps
 
 from apps.monitoring.hooks import ruleset as hook
 from apps.monitoring.hooks import start_up, variables
-from apps.ratelimits.models import RateLimit
 from apps.ratelimits.policy.rules import Ruleset
 from apps.ratelimits.storage.heartbeat import Heartbeat
 from apps.ratelimits.storage.server_findings import Level
@@ -22,7 +22,7 @@ from .looking import codes, find, looking
 
 
 def limit() -> None:
-    RateLimit.objects.create(name="api", quota=3)
+    apps.get_model("ratelimits", "RateLimit").objects.create(name="api", quota=3)
 
 
 def test_limits_that_are_published_and_in_force_everywhere(engine):
