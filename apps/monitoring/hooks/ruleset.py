@@ -4,7 +4,7 @@ force everywhere, and how long that takes."""
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from django.db import DatabaseError
 from redis.exceptions import NoPermissionError
@@ -152,10 +152,11 @@ def _in_force(look: Look, newest: int) -> Iterator[Finding]:
         )
         return
     behind = [status for status in alive if status.version < newest]
-    loads = [getattr(status, "config_load_us", 0) for status in alive]
     evidence = f"{counted(len(alive), 'process')}, {len(behind)} behind version {newest}"
-    if any(loads):
-        evidence += f"; their last load took {in_time(max(loads) / 1e6)} at most"
+    compiled_us = max(getattr(status, "ruleset_compile_us", 0) for status in alive)
+    if compiled_us:
+        evidence += f", which took {in_time(compiled_us / 1e6)} at most to compile there"
+    yield from judge_starts([getattr(status, "config_load_us", 0) for status in alive])
     old = newest < time.time() * 1e6 - GRACE_US
     if behind and old:
         yield Finding(
@@ -169,3 +170,24 @@ def _in_force(look: Look, newest: int) -> Iterator[Finding]:
         )
     else:
         yield Finding(Level.INFO, "version", where, "The limits are in force.", evidence)
+
+
+def judge_starts(loads_us: Sequence[int]) -> Iterator[Finding]:
+    """How long the site's configuration took to load in each process; 0: it does not say."""
+    worst_s = max(loads_us, default=0) / 1e6
+    if not worst_s:
+        return
+    slow = worst_s > MOST_LOAD_S
+    yield Finding(
+        Level.WARNING if slow else Level.INFO,
+        "configuration-slow" if slow else "configuration",
+        "the processes that serve",
+        "The site's configuration takes long to load."
+        if slow
+        else "The site's configuration loads in time.",
+        f"{in_time(worst_s)} at most in {counted(len(loads_us), 'process')}; bound "
+        f"{in_time(MOST_LOAD_S)}",
+        "See `manage.py doctor --only variables,start-up`, and whether the machine was busy."
+        if slow
+        else "",
+    )

@@ -65,6 +65,15 @@ def test_limits_that_load_slowly_are_told():
     assert "fetched and read in 200.0 ms" in found.evidence
 
 
+def test_a_configuration_that_loads_slowly_somewhere_is_told():
+    (slow,) = hook.judge_starts([20_000, 130_000])
+    assert (slow.level, slow.code) == (Level.WARNING, "configuration-slow")
+    assert slow.evidence == "130.0 ms at most in 2 processes; bound 100.0 ms"
+    (fine,) = hook.judge_starts([20_000, 0])
+    assert fine.level is Level.INFO
+    assert list(hook.judge_starts([0])) == []
+
+
 def test_variables_are_counted_and_timed_and_no_value_is_shown(monkeypatch):
     monkeypatch.setenv("IOTA_MAIL_FROM", "hunter2@example.com")
     found = variables.judge(os.environ)
