@@ -16,8 +16,8 @@ from ..registry import Topic, finding
 from ..wording import counted
 
 BUSY = 0.8
-MANY_WAITS = 0.01
-"""Of the checks."""
+MANY_WAITS, ENOUGH_WAITS = 0.01, 20
+"""Of the checks; and so many, since the first ones open connections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +119,7 @@ def _waits(pools: Pools, where: str) -> Iterator[Finding]:
             "See `manage.py doctor --only requests`.",
         )
         return
-    many = pools.waits > MANY_WAITS * pools.checks and pools.waits > 0
-    if many:
+    if pools.waits >= max(ENOUGH_WAITS, MANY_WAITS * pools.checks):
         yield Finding(
             Level.WARNING,
             "pool-waits",

@@ -52,7 +52,8 @@ class Sampled:
     """How many of those read hold something of a limit, by its id."""
     orphans: int = 0
     """How many of those read hold something of limits only that are not published."""
-    sizes: list[int] = field(default_factory=list)
+    sizes: dict[str, list[int]] = field(default_factory=dict)
+    """By kind, bytes of some."""
     unsaid: list[str] = field(default_factory=list)
 
     @property
@@ -73,6 +74,12 @@ class Sampled:
         left = max(0.0, 1 - self.seen / max(1, self.total))
         return CONFIDENCE * self.total * math.sqrt(share * (1 - share) / self.seen * left)
 
+    @property
+    def weight(self) -> float:
+        """Of all counters of the kinds that were weighed, bytes: an estimate."""
+        whole = sum(_mean(sizes) * self.kinds[kind] for kind, sizes in self.sizes.items())
+        return whole * self.counters / max(1, self.ours)
+
     def estimate(self, number: int) -> str:
         """Of so many among those read: how many on the whole server."""
         if not self.read:
@@ -82,6 +89,10 @@ class Sampled:
         error = CONFIDENCE * math.sqrt(share * (1 - share) / self.read * left)
         spread = f" ± {error * self.counters:,.0f}" if round(error * self.counters) else ""
         return f"{share * self.counters:,.0f}{spread}"
+
+
+def _mean(numbers: list[int]) -> float:
+    return sum(numbers) / len(numbers)
 
 
 @finding("keys", Topic.LIMITER, "Keys by limit", limit_s=5)
@@ -123,7 +134,7 @@ def take(look: Look, node: Node, names: Mapping[int, str] | None) -> Sampled:
         if budget.spent:
             break
     _read(node, found, prefix, names)
-    _weigh(node, found)
+    _weigh(node, found, prefix)
     return found
 
 
@@ -185,23 +196,25 @@ def _limits(name: bytes, held: Any, prefix: bytes) -> frozenset[int]:
         return frozenset()
 
 
-def _weigh(node: Node, found: Sampled) -> None:
+def _weigh(node: Node, found: Sampled, prefix: bytes) -> None:
     pipeline = node.operator.pipeline(transaction=False)
     some = random.sample(found.sample, min(WEIGHED, len(found.sample)))
     for name in some:
         pipeline.memory_usage(name)
-    found.sizes = [one for one in _answers(pipeline, found, len(some)) if isinstance(one, int)]
+    for name, size in zip(some, _answers(pipeline, found, len(some)), strict=True):
+        if isinstance(size, int):
+            found.sizes.setdefault(_kind(name, prefix), []).append(size)
 
 
 def judge(found: Sampled, names: Mapping[int, str] | None, where: str) -> Iterator[Finding]:
     spread = f" ± {found.error:,.0f}" if round(found.error) else ""
     said = [f"{found.counters:,.0f}{spread} of {found.total:,} keys are counters"]
     said.append("all were looked at" if found.whole else f"{found.seen:,} were looked at")
-    if found.kinds:
-        said.append(", ".join(f"{kind} {number:,}" for kind, number in found.kinds.most_common()))
+    for kind, number in found.kinds.most_common():
+        sizes = found.sizes.get(kind)
+        said.append(f"{kind} {number:,}" + (f" of {in_bytes(_mean(sizes))}" if sizes else ""))
     if found.sizes:
-        mean = sum(found.sizes) / len(found.sizes)
-        said.append(f"{in_bytes(mean)} each, {in_bytes(mean * found.counters)} together")
+        said.append(f"{in_bytes(found.weight)} together")
     top = [
         f"{_name(number, names)} {found.estimate(count)}"
         for number, count in found.limits.most_common(TOP)
@@ -224,7 +237,7 @@ def judge(found: Sampled, names: Mapping[int, str] | None, where: str) -> Iterat
             "keys-without-ttl",
             where,
             "Counters without a time to live stay for ever: no limiter of ours made them so.",
-            f"{found.estimate(found.forever)} keys; {found.forever:,} of {found.read:,} looked at",
+            f"keys: {found.estimate(found.forever)}; of {found.read:,} read: {found.forever:,}",
             f"Find what calls PERSIST or restores dumps; {SWEEP}",
         )
     if found.orphans:
@@ -234,7 +247,7 @@ def judge(found: Sampled, names: Mapping[int, str] | None, where: str) -> Iterat
             "keys-of-deleted-limits",
             where,
             "Some keys count for limits only that were deleted or are off.",
-            f"{found.estimate(found.orphans)} keys; {found.orphans:,} of {found.read:,} looked at",
+            f"keys: {found.estimate(found.orphans)}; of {found.read:,} read: {found.orphans:,}",
             f"They end by themselves; {SWEEP}" if not many else SWEEP,
         )
 

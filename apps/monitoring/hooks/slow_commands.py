@@ -130,10 +130,11 @@ def _events(events: Sequence[Any], now_s: int, threshold_ms: int, where: str) ->
             Level.WARNING,
             "latency-events",
             where,
-            "The server was held up by its own work in the last day.",
+            "By its own account the server was held up in the last day.",
             f"LATENCY LATEST over {threshold_ms} ms: {'; '.join(recent)}",
-            "LATENCY DOCTOR at the server says what each event means; `fork` and `aof-*` come from "
-            "writing to disk, which counters do not need (deploy/redis/single.conf).",
+            "`LATENCY DOCTOR` at the server explains each event: `command` is in the slow log; "
+            "`fork` and `aof-*` come from writing to disk, which counters do not need "
+            "(deploy/redis/single.conf).",
         )
 
 

@@ -33,6 +33,7 @@ def test_pools_that_have_room_and_those_that_have_none():
     assert of_pools() == ["pool"]
     assert of_pools(in_use=(3, 45)) == ["pool-busy"]
     assert of_pools(waits=5) == ["pool"]
+    assert of_pools(waits=15) == ["pool"]
     assert of_pools(waits=50) == ["pool", "pool-waits"]
     assert of_pools(servers=(("a", 40, 100),)) == ["pool", "pools-over-maxclients"]
     assert of_pools(servers=(("a", 40, 10_000),)) == ["pool"]
