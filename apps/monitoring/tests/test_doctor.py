@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from django.core.management import CommandError, call_command
 
+from apps.monitoring.registry import load_hooks
 from apps.ratelimits import conf
 from apps.ratelimits.engine import get_engine
 from apps.ratelimits.policy.rules import Ruleset
@@ -183,3 +184,19 @@ def test_a_server_that_is_away_costs_all_parts_together_seconds_and_none_is_fine
     assert {one["level"] for one in findings} == {"error", "unknown"}
     assert {one["part"] for one in findings} == set(parts.split(","))
     assert took_s < 15
+
+
+def test_nothing_is_written_into_the_counters_server(flavour, start, doctor, transactional_db):
+    server = start(RedisProcess(flavour))
+    with server.client() as admin:
+        RulesetStore(admin, Keys("iota:")).publish(Ruleset(7))
+        admin.mset({f"iota:b:{{{number:020d}}}": "x" for number in range(50)})
+        before = admin.info("persistence")["rdb_changes_since_last_save"], sorted(admin.keys())
+        _, output = doctor(server.url, "--json", "--only=" + ",".join(all_parts()))
+        assert {one["part"] for one in json.loads(output)["findings"]} == set(all_parts())
+        after = admin.info("persistence")["rdb_changes_since_last_save"], sorted(admin.keys())
+    assert before == after
+
+
+def all_parts() -> list[str]:
+    return [entry.name for entry in load_hooks()]
