@@ -13,9 +13,9 @@ from django.core.cache import caches
 
 from apps.ratelimits.storage.server_findings import Finding, Level
 
+from ..amounts import in_time
 from ..look import Look, said_by, unknown
 from ..registry import Topic, finding
-from ..wording import in_time
 
 PINGS = 9
 LONG_S = 0.005

@@ -10,9 +10,9 @@ from django.utils import timezone
 from apps.ratelimits import reading
 from apps.ratelimits.storage.server_findings import Finding, Level
 
+from ..amounts import in_time
 from ..look import Look, unknown
 from ..registry import Topic, finding
-from ..wording import in_time
 
 OLD_S = 26 * 3_600
 LONG_S = 3_600

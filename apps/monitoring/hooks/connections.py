@@ -11,9 +11,9 @@ from apps.ratelimits.storage.errors import Unavailable
 from apps.ratelimits.storage.processes import LOST_MS
 from apps.ratelimits.storage.server_findings import MANY_CLIENTS, Finding, Level
 
+from ..amounts import counted
 from ..look import Look, NotSaid, unknown
 from ..registry import Topic, finding
-from ..wording import counted
 
 BUSY = 0.8
 MANY_WAITS, ENOUGH_WAITS = 0.01, 20

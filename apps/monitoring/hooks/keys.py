@@ -15,9 +15,9 @@ from apps.ratelimits.storage.errors import Unavailable
 from apps.ratelimits.storage.packing import limits_in
 from apps.ratelimits.storage.server_findings import Finding, Level
 
+from ..amounts import in_bytes
 from ..look import Budget, Look, Node, NotSaid, each_node, said_by
 from ..registry import Topic, finding
-from ..wording import in_bytes
 
 PAGE = 1_000
 SCAN_S, SCAN_ALL_S = 0.7, 2.8

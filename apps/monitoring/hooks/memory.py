@@ -7,9 +7,9 @@ from typing import Any
 
 from apps.ratelimits.storage.server_findings import GUIDE, NEARLY_FULL, Finding, Level
 
+from ..amounts import in_bytes
 from ..look import Look, Node, each_node
 from ..registry import Topic, finding
-from ..wording import in_bytes
 
 MIB = 1 << 20
 FRAGMENTED, WASTED = 1.5, 100 * MIB

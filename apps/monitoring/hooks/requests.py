@@ -12,9 +12,9 @@ from apps.ratelimits.storage.errors import Unavailable
 from apps.ratelimits.storage.server_findings import Finding, Level
 from apps.ratelimits.storage.usage import LimitUsage, Usage
 
+from ..amounts import in_time
 from ..look import Look, unknown
 from ..registry import Topic, finding
-from ..wording import in_time
 from .connections import read_usage
 
 WHERE = "the limits"

@@ -15,9 +15,9 @@ from apps.ratelimits.policy.rules import Ruleset
 from apps.ratelimits.storage.errors import Unavailable
 from apps.ratelimits.storage.server_findings import GUIDE, Finding, Level
 
+from ..amounts import counted, in_bytes, in_time
 from ..look import Look, NotSaid, unknown
 from ..registry import Topic, finding
-from ..wording import counted, in_bytes, in_time
 
 MOST_LOAD_S = 0.1
 """The guide's bound for loading the configuration."""

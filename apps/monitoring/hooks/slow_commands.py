@@ -12,9 +12,9 @@ from typing import Any
 from apps.ratelimits.storage import scripts
 from apps.ratelimits.storage.server_findings import Finding, Level
 
+from ..amounts import counted
 from ..look import Look, Node, each_node
 from ..registry import Topic, finding
-from ..wording import counted
 
 MOST_ENTRIES = 256
 DAY_S = 86_400

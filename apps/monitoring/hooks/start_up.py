@@ -13,9 +13,9 @@ from typing import Any
 
 from apps.ratelimits.storage.server_findings import Finding, Level
 
+from ..amounts import in_time
 from ..look import Look, unknown
 from ..registry import Topic, finding
-from ..wording import in_time
 
 WAIT_S = 6.0
 LONG_S = 5.0

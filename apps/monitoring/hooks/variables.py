@@ -10,9 +10,9 @@ from apps.ratelimits.storage.server_findings import Finding, Level
 from iota.config import ConfigurationError, create_settings
 from iota.variables import VARIABLES
 
+from ..amounts import in_time
 from ..look import Look
 from ..registry import Topic, finding
-from ..wording import in_time
 
 READS = 5
 MOST_S = 0.1

@@ -15,9 +15,9 @@ from kombu.exceptions import OperationalError
 
 from apps.ratelimits.storage.server_findings import Finding, Level
 
+from ..amounts import in_time
 from ..look import Look, unknown
 from ..registry import Topic, finding
-from ..wording import in_time
 
 INSPECT_S = 1.0
 CONNECT_S = 2
