@@ -9,5 +9,6 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "iota.settings")
 app = Celery("iota")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
-# A module of tasks beside an app's `tasks`.
+# Modules of tasks beside an app's `tasks`.
 app.autodiscover_tasks(related_name="alert_tasks")
+app.autodiscover_tasks(related_name="diagnosing")

@@ -317,12 +317,14 @@ READ_ONLY = [
     "LATENCY HISTOGRAM evalsha",
     "CLIENT LIST",
     "MEMORY STATS",
+    "MEMORY USAGE iota:a",
+    "SCAN 0",
     "ROLE",
     "DBSIZE",
     "PING",
     "TIME",
 ]
-FOR_READERS = {"INFO", "DBSIZE", "CONFIG GET *", "SLOWLOG GET", "CLIENT LIST"}
+FOR_READERS = {"INFO", "DBSIZE", "CONFIG GET *", "SLOWLOG GET", "CLIENT LIST", "SCAN 0"}
 NOT_FOR_READERS = [
     *(words for words in FORBIDDEN if words not in FOR_READERS),
     "GET iota:a",
@@ -330,6 +332,7 @@ NOT_FOR_READERS = [
     "EVAL return 0",
     "EVALSHA x 0",
     "HGET iota:ruleset version",
+    "MEMORY USAGE foreign",
 ]
 
 

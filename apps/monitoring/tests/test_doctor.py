@@ -7,12 +7,14 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 
+from apps.monitoring.registry import load_hooks
 from apps.ratelimits import conf
 from apps.ratelimits.engine import get_engine
 from apps.ratelimits.policy.rules import Ruleset
@@ -48,6 +50,8 @@ def doctor(settings):
         )
         get_engine.cache_clear()
         output = io.StringIO()
+        if not any(option.startswith("--only") for option in options):
+            options = (*options, "--only=servers,ruleset")
         try:
             call_command("doctor", *options, stdout=output)
             code = 0
@@ -127,7 +131,7 @@ def test_a_frozen_server_is_told_in_bounded_time(flavour, start, doctor):
 
 def test_help_shows_examples_and_the_process_exits_with_the_code():
     environment = {**os.environ, "REDIS_URL": f"redis://127.0.0.1:{free_port()}/0"}
-    base = [sys.executable, "manage.py", "doctor"]
+    base = [sys.executable, "manage.py", "doctor", "--only", "servers,ruleset"]
 
     def run(*options):
         return subprocess.run(
@@ -140,3 +144,59 @@ def test_help_shows_examples_and_the_process_exits_with_the_code():
     ran = run("--json")
     assert (ran.returncode, ran.stderr) == (2, "")
     assert levels(ran.stdout) == {"unreachable": "error"}
+
+
+def test_the_parts_are_listed_and_an_unknown_one_is_refused(doctor, redis_server):
+    code, output = doctor(redis_server.url, "--list")
+    assert code == 0
+    assert "High Redis latency\n  servers " in output
+    assert "  slow-commands   Slow log and latency events" in output
+    code, output = doctor(redis_server.url, "--list", "--json")
+    assert {"name": "keys", "topic": "Rate limiter performance", "title": "Keys by limit"} in (
+        json.loads(output)
+    )
+    with pytest.raises(CommandError, match="no part is named 'latencies'; there are servers"):
+        doctor(redis_server.url, "--only=latencies")
+
+
+def test_each_finding_says_of_which_part_it_is(doctor, redis_server):
+    _, output = doctor(redis_server.url, "--json", "--only=memory,variables")
+    told = json.loads(output)
+    assert {(one["part"], one["topic"]) for one in told["findings"]} == {
+        ("memory", "High Redis latency"),
+        ("variables", "Configuration performance"),
+    }
+    assert set(told["took_s"]) == {"memory", "variables"}
+
+
+def test_a_server_that_is_away_costs_all_parts_together_seconds_and_none_is_fine(
+    flavour, start, doctor, transactional_db
+):
+    """Frozen: each of the parts that ask it would wait for a second, were it not remembered."""
+    server = start(RedisProcess(flavour))
+    server.pause()
+    began_s = time.monotonic()
+    parts = "servers,latency,slow-commands,memory,expiry,pool,keys,requests,configuration"
+    _, output = doctor(server.url, "--json", f"--only={parts}", redis_timeout_ms=100)
+    took_s = time.monotonic() - began_s
+    server.resume()
+    findings = json.loads(output)["findings"]
+    assert {one["level"] for one in findings} == {"error", "unknown"}
+    assert {one["part"] for one in findings} == set(parts.split(","))
+    assert took_s < 15
+
+
+def test_nothing_is_written_into_the_counters_server(flavour, start, doctor, transactional_db):
+    server = start(RedisProcess(flavour))
+    with server.client() as admin:
+        RulesetStore(admin, Keys("iota:")).publish(Ruleset(7))
+        admin.mset({f"iota:b:{{{number:020d}}}": "x" for number in range(50)})
+        before = admin.info("persistence")["rdb_changes_since_last_save"], sorted(admin.keys())
+        _, output = doctor(server.url, "--json", "--only=" + ",".join(all_parts()))
+        assert {one["part"] for one in json.loads(output)["findings"]} == set(all_parts())
+        after = admin.info("persistence")["rdb_changes_since_last_save"], sorted(admin.keys())
+    assert before == after
+
+
+def all_parts() -> list[str]:
+    return [entry.name for entry in load_hooks()]

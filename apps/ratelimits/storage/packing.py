@@ -329,6 +329,15 @@ def stored(raw: bytes) -> tuple[int, list[Stored]] | None:
     return seen_us, found
 
 
+def limits_in(bucket: bytes) -> frozenset[int]:
+    """The ids of the limits that a bucket holds something of. Raises ValueError for what is no
+    bucket."""
+    found = stored(bucket)
+    if found is None:
+        raise ValueError("no bucket, or one of another version, or cut short")
+    return frozenset(record.tag // 4 for record in found[1])
+
+
 def _number(field: bytes | int) -> int:
     return field if isinstance(field, int) else int.from_bytes(field, "little")
 
