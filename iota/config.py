@@ -76,6 +76,8 @@ class Settings:
     database: Mapping[str, Any] = field(repr=False)
     redis_url: str = field(repr=False)
     celery_broker: Broker
+    metrics_token: str = field(repr=False)
+    metrics_networks: tuple[IPv4Network | IPv6Network, ...]
     admins: tuple[str, ...]
     mail_server: MailServer
     mail_from: str
@@ -233,6 +235,8 @@ def _settings(values: dict[str, Any]) -> Settings:
         database=database,
         redis_url=values["REDIS_URL"],
         celery_broker=Broker.of(values["CELERY_BROKER_URL"] or values["REDIS_URL"]),
+        metrics_token=values["IOTA_METRICS_TOKEN"],
+        metrics_networks=tuple(values["IOTA_METRICS_NETWORKS"]),
         admins=values["IOTA_ADMINS"],
         mail_server=MailServer.of(values["IOTA_MAIL_URL"]),
         mail_from=values["IOTA_MAIL_FROM"],

@@ -293,7 +293,7 @@ VARIABLES = (
     Variable(
         "IOTA_EXEMPT_PATHS",
         "list",
-        ["/healthz", "/readyz", "/static/"],
+        ["/healthz", "/readyz", "/metrics", "/static/"],
         "Beginnings of paths that are never limited.",
         "paths that begin with '/' and go on, separated by commas",
         _paths,
@@ -339,6 +339,23 @@ VARIABLES = (
         MAX_IDENTITIES,
         "How many clients a limit that does not say counts apart in its window; further new ones "
         "share one count. 0: no bound.",
+    ),
+    Variable(
+        "IOTA_METRICS_TOKEN",
+        "str",
+        "",
+        "Who bears it may read `/metrics`: `docs/guides/metrics.md`. Empty: nobody does.",
+        SECRET,
+        _secret,
+        secret=True,
+    ),
+    Variable(
+        "IOTA_METRICS_NETWORKS",
+        "list",
+        [],
+        "Who comes from one of them may read `/metrics`, too.",
+        "networks such as 10.0.0.0/8, separated by commas",
+        _networks,
     ),
     Variable(
         "IOTA_ADMINS",
