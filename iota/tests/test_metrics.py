@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import timedelta
+from ipaddress import ip_network
 
 import pytest
 from django.contrib.auth.models import Permission, User
@@ -15,8 +17,9 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families
 
 from apps.monitoring.metrics import Kind
-from apps.monitoring.models import Sample, Source
+from apps.monitoring.models import Alert, Sample, Source
 from apps.monitoring.prometheus import collector, families
+from apps.monitoring.prometheus.alerts import OpenAlert
 from apps.monitoring.prometheus.families import FAMILIES, MOST_LIMITS, OTHER, SERIES
 from apps.monitoring.prometheus.reading import State
 from apps.ratelimits.models import RateLimit
@@ -127,14 +130,8 @@ def everything():
             for kind in families.SAMPLED
         ],
         watch_age_s=1.0,
-        alerts=[collector_alert()],
+        alerts=[OpenAlert("Redis: CPU", "critical", "firing", "10.0.0.1:7000")],
     )  # fmt: skip
-
-
-def collector_alert():
-    from apps.monitoring.prometheus.alerts import OpenAlert
-
-    return OpenAlert("redis-cpu", "critical", "firing", "10.0.0.1:7000")
 
 
 def exposed(state, accept=""):
@@ -198,6 +195,29 @@ def test_unknown_and_old_values_are_left_out_and_never_nothing(engine, client):
     assert value(found, "iota_source_age_seconds", **old) >= 300
 
 
+def test_one_that_says_nothing_is_silent_since_it_answered_last(engine, client):
+    now = timezone.now()
+    sampled({}, age_s=300, answered_at=now - timedelta(seconds=90), error="away")
+    found = read(client)
+    assert 90 <= value(found, "iota_node_silent_seconds", node="127.0.0.1:7000") < 150
+
+
+def test_alerts_that_are_open_are_told(engine, client):
+    now = timezone.now()
+    for state, name in (("firing", "Redis: CPU"), ("pending", "Queue"), ("resolved", "Memory")):
+        Alert.objects.create(
+            name=name, of="127.0.0.1:7000", metric="keys", severity="critical",
+            direction="above", threshold=1, state=state, pending_since=now,
+        )  # fmt: skip
+    found = read(client)
+    told = {
+        dict(labels)["rule"]: one for (name, labels), one in found.items() if name == "iota_alerts"
+    }
+    assert told == {"Redis: CPU": 1, "Queue": 1}
+    labels = {"rule": "Queue", "severity": "critical", "source": "127.0.0.1:7000"}
+    assert value(found, "iota_alerts", state="pending", **labels) == 1
+
+
 def test_a_watch_that_never_looked_has_no_age(engine, client):
     found = read(client)
     assert value(found, "iota_database_up") == 1
@@ -257,9 +277,6 @@ class TestAccess:
         assert (response.status_code, response["WWW-Authenticate"]) == (401, "Bearer")
 
     def allowed(self, client, settings, networks, proxies=(), **fields):
-        from dataclasses import replace
-        from ipaddress import ip_network
-
         settings.IOTA_METRICS_TOKEN = ""
         settings.IOTA_METRICS_NETWORKS = tuple(map(ip_network, networks))
         config = settings.IOTA_RATELIMITS

@@ -1,8 +1,11 @@
-"""Alerts that are open, as labels."""
+"""The alerts and the rules in the database, as Prometheus is told of them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from ..models import Alert, AlertRule
+from .rules import ExportedRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +16,26 @@ class OpenAlert:
     source: str
 
 
-def open_alerts() -> tuple[OpenAlert, ...]:
-    """Pending and firing ones. Raises django.db.Error."""
-    return ()
+def open_alerts() -> list[OpenAlert]:
+    """Pending and firing ones, as they were when they began. Raises django.db.Error."""
+    rows = Alert.objects.filter(state__in=Alert.OPEN).order_by("pk")
+    return [OpenAlert(row.name, row.severity, row.state, row.of) for row in rows]
+
+
+def exported_rules() -> list[ExportedRule]:
+    """Those that staff have not switched off."""
+    return [exported(row) for row in AlertRule.objects.filter(enabled=True).order_by("pk")]
+
+
+def exported(row: AlertRule) -> ExportedRule:
+    return ExportedRule(
+        name=row.name,
+        metric=row.metric,
+        direction=row.direction,
+        threshold=row.threshold,
+        for_s=row.for_s,
+        at_least=row.at_least,
+        severity=row.severity,
+        words=row.words,
+        guide=row.guide,
+    )

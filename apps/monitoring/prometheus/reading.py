@@ -27,7 +27,7 @@ FRESH_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class SourceState:
-    """``values`` without what is unknown; empty where the newest sample is older than FRESH_S."""
+    """``values`` without what is unknown, and without a sample's that is older than FRESH_S."""
 
     kind: Kind
     address: str
@@ -94,6 +94,8 @@ def _sources(now: datetime) -> tuple[list[SourceState], float | None]:
     """Of what is sampled, and since when nothing was looked at; None where nothing ever was."""
     states, looked = [], None
     for source in Source.objects.all():
+        if getattr(source, "gone_at", None):
+            continue
         looked = max(looked or source.looked_at, source.looked_at)
         if source.kind in SAMPLED:
             states.append(_state(source, now))
@@ -106,6 +108,9 @@ def _state(source: Source, now: datetime) -> SourceState:
     values: dict[str, float] = {}
     if newest is not None and age_s is not None and age_s <= FRESH_S:
         values = {name: value for name, value in newest.values.items() if value is not None}
+    # Known of one that says nothing, too.
+    answered = source.answered_at or source.first_seen_at
+    values["silent_s"] = max(0.0, (now - answered).total_seconds())
     return SourceState(
         kind=Kind(source.kind),
         address=source.address,
