@@ -84,6 +84,7 @@ class Settings:
     time_zone: str
     language_code: str
     log_level: str
+    log_format: str
     hsts_seconds: int
     secure_ssl_redirect: bool
     tls_ends_at_proxy: bool
@@ -243,6 +244,7 @@ def _settings(values: dict[str, Any]) -> Settings:
         time_zone=values["IOTA_TIME_ZONE"],
         language_code=values["IOTA_LANGUAGE_CODE"],
         log_level=values["IOTA_LOG_LEVEL"],
+        log_format=values["IOTA_LOG_FORMAT"],
         hsts_seconds=values["IOTA_HSTS_SECONDS"],
         secure_ssl_redirect=values["IOTA_SECURE_SSL_REDIRECT"],
         tls_ends_at_proxy=values["IOTA_TLS_ENDS_AT_PROXY"],

@@ -21,6 +21,7 @@ from apps.ratelimits.storage.topology import SCHEMES as REDIS_SCHEMES
 from apps.ratelimits.storage.topology import Topology
 
 from .broker import Broker
+from .logs import FORMATS as LOG_FORMATS
 from .mail import PORTS as MAIL_SCHEMES
 from .mail import MailServer
 
@@ -399,6 +400,14 @@ VARIABLES = (
         "What is logged to stderr.",
         "one of " + ", ".join(LOG_LEVELS),
         _one_of(LOG_LEVELS),
+    ),
+    Variable(
+        "IOTA_LOG_FORMAT",
+        "str",
+        "line",
+        "How: lines for people, or JSON, an object a line.",
+        "one of " + ", ".join(LOG_FORMATS),
+        _one_of(LOG_FORMATS),
     ),
     _integer(
         "IOTA_HSTS_SECONDS", 31_536_000, 0, 63_072_000, "Strict-Transport-Security; 0: not sent."

@@ -64,7 +64,7 @@ def read_state() -> State:
         sources, watch_age_s = _sources(timezone.now())
         alerts = open_alerts()
     except DatabaseFailure:  # Away, or before the first ``migrate``.
-        sources, watch_age_s, alerts = None, None, ()
+        sources, watch_age_s, alerts = None, None, []
     return State(
         enforcing=enforcing,
         usage=usage,
