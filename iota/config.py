@@ -76,6 +76,7 @@ class Settings:
     database: Mapping[str, Any] = field(repr=False)
     redis_url: str = field(repr=False)
     celery_broker: Broker
+    otel_endpoint: str
     metrics_token: str = field(repr=False)
     metrics_networks: tuple[IPv4Network | IPv6Network, ...]
     admins: tuple[str, ...]
@@ -236,6 +237,7 @@ def _settings(values: dict[str, Any]) -> Settings:
         database=database,
         redis_url=values["REDIS_URL"],
         celery_broker=Broker.of(values["CELERY_BROKER_URL"] or values["REDIS_URL"]),
+        otel_endpoint=values["IOTA_OTEL_ENDPOINT"],
         metrics_token=values["IOTA_METRICS_TOKEN"],
         metrics_networks=tuple(values["IOTA_METRICS_NETWORKS"]),
         admins=values["IOTA_ADMINS"],

@@ -35,6 +35,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "iota.request_id.RequestIdMiddleware",
+    "apps.monitoring.trace_context.TraceContextMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -132,6 +133,7 @@ SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = not CONFIG.demo
 X_FRAME_OPTIONS = "DENY"
 
 IOTA_RATELIMITS = CONFIG.rate_limit_config
+IOTA_OTEL_ENDPOINT = CONFIG.otel_endpoint
 IOTA_METRICS_TOKEN = CONFIG.metrics_token
 IOTA_METRICS_NETWORKS = CONFIG.metrics_networks
 

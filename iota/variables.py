@@ -359,6 +359,15 @@ VARIABLES = (
         _networks,
     ),
     Variable(
+        "IOTA_OTEL_ENDPOINT",
+        "str",
+        "",
+        "Where spans go, by OTLP over HTTP; needs `requirements-otel.txt`. Empty: where "
+        "OTEL_EXPORTER_OTLP_ENDPOINT says, or nowhere.",
+        "a URL such as http://collector:4318",
+        _matching(r"(https?://[^\s/@?#]+(/[^\s@?#]*)?)?"),
+    ),
+    Variable(
         "IOTA_ADMINS",
         "list",
         [],
