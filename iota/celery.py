@@ -1,35 +1,13 @@
 """The Celery application of worker and beat."""
 
-import logging
 import os
-from typing import Any
 
 from celery import Celery
-from celery.signals import after_setup_task_logger, task_postrun, task_prerun
 
-from . import logs
+from . import task_logs as task_logs  # its signals
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "iota.settings")
 
 app = Celery("iota")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
-
-
-@task_prerun.connect
-def _begin_of_task(task_id: str, task: Any, **kwargs: Any) -> None:
-    """Whatever is logged meanwhile says of which task it is. One may run within another."""
-    task.request.logged_before = logs.task.get()
-    logs.task.set(logs.Task(task.name, task_id))
-
-
-@task_postrun.connect
-def _end_of_task(task: Any, **kwargs: Any) -> None:
-    logs.task.set(getattr(task.request, "logged_before", None))
-
-
-@after_setup_task_logger.connect
-def _log_as_everything_else_does(logger: logging.Logger, **kwargs: Any) -> None:
-    """Celery gives the loggers of tasks a handler and a form of its own."""
-    logger.handlers.clear()
-    logger.propagate = True
