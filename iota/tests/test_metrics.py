@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 from datetime import timedelta
 from ipaddress import ip_network
+from pathlib import Path
 
 import pytest
 from django.contrib.auth.models import Permission, User
@@ -149,6 +150,11 @@ def test_every_declared_name_is_exposed_and_no_other():
     assert list(openmetrics_families(text))
 
 
+def test_the_documented_table_is_the_exposed_one():
+    page = Path(__file__).resolve().parents[2] / "docs/guides/metrics.md"
+    assert families.as_markdown() in page.read_text()
+
+
 def test_names_are_by_prometheus_convention():
     for family in FAMILIES.values():
         assert family.name.startswith("iota_")
@@ -200,6 +206,12 @@ def test_one_that_says_nothing_is_silent_since_it_answered_last(engine, client):
     sampled({}, age_s=300, answered_at=now - timedelta(seconds=90), error="away")
     found = read(client)
     assert 90 <= value(found, "iota_node_silent_seconds", node="127.0.0.1:7000") < 150
+
+
+def test_one_that_left_the_topology_is_no_longer_told_of(engine, client):
+    sampled({"keys": 5}, gone_at=timezone.now())
+    found = read(client)
+    assert [name for name, _ in found if name.startswith(("iota_node", "iota_source"))] == []
 
 
 def test_alerts_that_are_open_are_told(engine, client):

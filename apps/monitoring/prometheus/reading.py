@@ -93,9 +93,7 @@ def _from_redis(
 def _sources(now: datetime) -> tuple[list[SourceState], float | None]:
     """Of what is sampled, and since when nothing was looked at; None where nothing ever was."""
     states, looked = [], None
-    for source in Source.objects.all():
-        if getattr(source, "gone_at", None):
-            continue
+    for source in Source.objects.filter(gone_at=None):
         looked = max(looked or source.looked_at, source.looked_at)
         if source.kind in SAMPLED:
             states.append(_state(source, now))
