@@ -17,7 +17,7 @@ from apps.monitoring.metrics import METRICS, Kind
 from apps.monitoring.models import AlertRule
 from apps.monitoring.prometheus import promql, rules
 from apps.monitoring.prometheus.alerts import exported, open_alerts
-from apps.monitoring.prometheus.families import SERIES
+from apps.monitoring.prometheus.families import SERIES, as_markdown
 from apps.monitoring.prometheus.rules import ExportedRule, as_file, expression
 
 DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
@@ -104,6 +104,9 @@ def test_the_command_writes_what_staff_have(db):
     call_command("prometheus", "rules", stdout=written)
     assert 'expr: "iota_node_keys > 7"\n    for: 5s' in written.getvalue()
     assert "Off" not in written.getvalue()
+    names = StringIO()
+    call_command("prometheus", "names", stdout=names)
+    assert names.getvalue() == as_markdown()
     assert open_alerts() == []
 
 
