@@ -35,7 +35,7 @@ def test_any_other_is_replaced(client, given):
 
 
 @pytest.mark.parametrize("path", ["/nowhere", "/metrics", "/static/nothing.css"])
-def test_an_answer_that_refuses_has_one_too(db, client, path):
+def test_an_answer_that_refuses_has_one_too(engine, client, path):
     response = client.get(path, HTTP_X_REQUEST_ID="mine")
     assert response.status_code >= 400
     assert response["X-Request-Id"] == "mine"
@@ -78,7 +78,7 @@ async def test_a_sync_view_under_asgi_has_it(async_client):
     assert response["X-Request-Id"] == "mine"
 
 
-def test_an_error_is_logged_with_it(client, settings):
+def test_an_error_is_logged_with_it(engine, client, settings):
     settings.ROOT_URLCONF = "tests.site_urls"
     said = []
 
