@@ -139,7 +139,7 @@ def _processes(processes: Iterable[ProcessStatus], version: int | None) -> Itera
     yield _one("iota_pool_in_use", sum(one.pool_in_use for one in alive))
     if alive:
         slowest_us = max(one.config_load_us for one in alive)
-        yield _one("iota_ruleset_load_seconds", slowest_us / 1_000_000)
+        yield _one("iota_config_load_seconds", slowest_us / 1_000_000)
 
 
 def _sources(sources: Iterable[SourceState]) -> Iterator[Metric]:

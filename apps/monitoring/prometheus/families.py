@@ -94,7 +94,11 @@ _OWN = (
     ),
     Family("iota_limits", GAUGE, "Limits in force in the process that was asked."),
     Family("iota_ruleset_version", GAUGE, "Version of the published limits."),
-    Family("iota_ruleset_load_seconds", GAUGE, "The slowest process's last load of the limits."),
+    Family(
+        "iota_config_load_seconds",
+        GAUGE,
+        "The slowest process's reading of its configuration, at its start.",
+    ),
     Family("iota_processes", GAUGE, "Processes that serve."),
     Family("iota_processes_failing", GAUGE, "Of these, without Redis just now."),
     Family("iota_processes_behind", GAUGE, "Of these, on an older version of the limits."),

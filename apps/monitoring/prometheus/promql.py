@@ -30,7 +30,7 @@ _OF_LIMITER = {
     "degraded_per_s": f"rate(iota_decisions_degraded_total[{WINDOW}])",
     "processes": "iota_processes",
     "processes_failing": "iota_processes_failing",
-    "config_load_us": "iota_ruleset_load_seconds",
+    "config_load_us": "iota_config_load_seconds",
     "pool_in_use": "iota_pool_in_use",
     "pool_waits_per_s": f"rate(iota_pool_waits_total[{WINDOW}])",
     "queue_length": "iota_requests_in_flight",
