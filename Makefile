@@ -49,6 +49,6 @@ clean:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-.venv/.development: requirements.txt requirements-dev.txt | .venv/bin/python
+.venv/.development: requirements.txt requirements-otel.txt requirements-dev.txt | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@

@@ -4,6 +4,8 @@ import os
 
 from celery import Celery
 
+from . import task_logs as task_logs  # its signals
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "iota.settings")
 
 app = Celery("iota")

@@ -80,12 +80,16 @@ class Settings:
     database: Mapping[str, Any] = field(repr=False)
     redis_url: str = field(repr=False)
     celery_broker: Broker
+    otel_endpoint: str
+    metrics_token: str = field(repr=False)
+    metrics_networks: tuple[IPv4Network | IPv6Network, ...]
     admins: tuple[str, ...]
     mail_server: MailServer
     mail_from: str
     time_zone: str
     language_code: str
     log_level: str
+    log_format: str
     hsts_seconds: int
     secure_ssl_redirect: bool
     tls_ends_at_proxy: bool
@@ -240,12 +244,16 @@ def _settings(values: dict[str, Any]) -> Settings:
         database=database,
         redis_url=values["REDIS_URL"],
         celery_broker=Broker.of(values["CELERY_BROKER_URL"] or values["REDIS_URL"]),
+        otel_endpoint=values["IOTA_OTEL_ENDPOINT"],
+        metrics_token=values["IOTA_METRICS_TOKEN"],
+        metrics_networks=tuple(values["IOTA_METRICS_NETWORKS"]),
         admins=values["IOTA_ADMINS"],
         mail_server=MailServer.of(values["IOTA_MAIL_URL"]),
         mail_from=values["IOTA_MAIL_FROM"],
         time_zone=values["IOTA_TIME_ZONE"],
         language_code=values["IOTA_LANGUAGE_CODE"],
         log_level=values["IOTA_LOG_LEVEL"],
+        log_format=values["IOTA_LOG_FORMAT"],
         hsts_seconds=values["IOTA_HSTS_SECONDS"],
         secure_ssl_redirect=values["IOTA_SECURE_SSL_REDIRECT"],
         tls_ends_at_proxy=values["IOTA_TLS_ENDS_AT_PROXY"],

@@ -34,6 +34,8 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "iota.request_id.RequestIdMiddleware",
+    "apps.monitoring.trace_context.TraceContextMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -131,6 +133,9 @@ SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = not CONFIG.demo
 X_FRAME_OPTIONS = "DENY"
 
 IOTA_RATELIMITS = CONFIG.rate_limit_config
+IOTA_OTEL_ENDPOINT = CONFIG.otel_endpoint
+IOTA_METRICS_TOKEN = CONFIG.metrics_token
+IOTA_METRICS_NETWORKS = CONFIG.metrics_networks
 
 CELERY_BROKER_URL = CONFIG.celery_broker.url
 CELERY_BROKER_TRANSPORT_OPTIONS = dict(CONFIG.celery_broker.options)
@@ -170,8 +175,11 @@ UNFOLD = {
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "formatters": {
+        "line": {"()": "iota.logs.LineFormatter"},
+        "json": {"()": "iota.logs.JsonFormatter"},
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": CONFIG.log_format}},
     "root": {"handlers": ["stderr"], "level": CONFIG.log_level},
     # A denied request is news to its client, not to the log; nor is a host that is not ours, which
     # would fill the log with a traceback and the client's own text for each request.

@@ -3,6 +3,8 @@
 from django.contrib import admin
 from django.urls import path
 
+from apps.monitoring.views import metrics
+
 from . import accounts as accounts  # replaces the stock pages of users and groups
 from . import views
 
@@ -11,5 +13,6 @@ urlpatterns = [
     path("api/test", views.api_test, name="api-test"),
     path("healthz", views.healthz, name="healthz"),
     path("readyz", views.readyz, name="readyz"),
+    path("metrics", metrics, name="metrics"),
     path("admin/", admin.site.urls),
 ]

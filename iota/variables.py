@@ -21,6 +21,7 @@ from apps.ratelimits.storage.topology import SCHEMES as REDIS_SCHEMES
 from apps.ratelimits.storage.topology import Topology
 
 from .broker import Broker
+from .logs import FORMATS as LOG_FORMATS
 from .mail import PORTS as MAIL_SCHEMES
 from .mail import MailServer
 
@@ -301,7 +302,7 @@ VARIABLES = (
     Variable(
         "IOTA_EXEMPT_PATHS",
         "list",
-        ["/healthz", "/readyz", "/static/"],
+        ["/healthz", "/readyz", "/metrics", "/static/"],
         "Beginnings of paths that are never limited.",
         "paths that begin with '/' and go on, separated by commas",
         _paths,
@@ -349,6 +350,32 @@ VARIABLES = (
         "share one count. 0: no bound.",
     ),
     Variable(
+        "IOTA_METRICS_TOKEN",
+        "str",
+        "",
+        "Who bears it may read `/metrics`: `docs/guides/metrics.md`. Empty: nobody does.",
+        SECRET,
+        _secret,
+        secret=True,
+    ),
+    Variable(
+        "IOTA_METRICS_NETWORKS",
+        "list",
+        [],
+        "Who comes from one of them may read `/metrics`, too.",
+        "networks such as 10.0.0.0/8, separated by commas",
+        _networks,
+    ),
+    Variable(
+        "IOTA_OTEL_ENDPOINT",
+        "str",
+        "",
+        "Where spans go, by OTLP over HTTP; needs `requirements-otel.txt`. Empty: where "
+        "OTEL_EXPORTER_OTLP_ENDPOINT says, or nowhere.",
+        "a URL such as http://collector:4318",
+        _matching(r"(https?://[^\s/@?#]+(/[^\s@?#]*)?)?"),
+    ),
+    Variable(
         "IOTA_ADMINS",
         "list",
         [],
@@ -390,6 +417,14 @@ VARIABLES = (
         "What is logged to stderr.",
         "one of " + ", ".join(LOG_LEVELS),
         _one_of(LOG_LEVELS),
+    ),
+    Variable(
+        "IOTA_LOG_FORMAT",
+        "str",
+        "line",
+        "How: lines for people, or JSON, an object a line.",
+        "one of " + ", ".join(LOG_FORMATS),
+        _one_of(LOG_FORMATS),
     ),
     _integer(
         "IOTA_HSTS_SECONDS", 31_536_000, 0, 63_072_000, "Strict-Transport-Security; 0: not sent."

@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-FILES = tuple(ROOT / name for name in ("requirements.txt", "requirements-dev.txt"))
+FILES = tuple(
+    ROOT / name for name in ("requirements.txt", "requirements-otel.txt", "requirements-dev.txt")
+)
 PINNED = re.compile(r"(?P<name>\w[\w.-]*)==(?P<version>[\w.!+]+)", re.ASCII)
 YANKED = re.compile(r"candidate selected .*?is a yanked version: (.*)")
 """As pip warns of one."""

@@ -8,3 +8,8 @@ class MonitoringConfig(AppConfig):
     label = "monitoring"
     verbose_name = "Monitoring"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from . import tracing
+
+        tracing.start()
