@@ -8,10 +8,9 @@ from datetime import datetime, timedelta
 from django.db import transaction
 from django.db.models import Count, Max, Q
 
-from . import delivery, telling
+from . import delivery, history, telling
 from .evaluation import Event, Phase, Reading, State, step
-from .history import latest
-from .metrics import METRICS
+from .metrics import METRICS, Metric
 from .models import Alert, AlertRule, RuleState, Source
 
 SILENT = "silent_s"
@@ -117,7 +116,7 @@ def _evaluate(rules: list[AlertRule], sources: list[Source], now: datetime) -> l
     ended: list[Alert] = []
     made, changed = [], []
     for source in sources:
-        found = latest(source)
+        found = history.latest(source)
         for rule in rules:
             metric = METRICS.get(rule.metric)
             if metric is None or source.kind not in metric.kinds:
@@ -125,14 +124,11 @@ def _evaluate(rules: list[AlertRule], sources: list[Source], now: datetime) -> l
             row = states.get((rule.pk, source.pk))
             if metric.name == SILENT:
                 reading = _silence(source)
-            elif found is None or metric.name not in found.values:
-                reading = None
-                # The metric does not apply to it, or it has said nothing yet: no row for that.
-                if row is None and found is not None:
-                    continue
             else:
-                evidence = found.values.get(metric.evidence) if metric.evidence else None
-                reading = Reading(found.at, found.values[metric.name], evidence)
+                reading = _reading(found, metric)
+                # The metric does not apply to it, or it has said nothing yet: no row for that.
+                if reading is None and row is None and found is not None:
+                    continue
             if row is None:
                 row = RuleState(rule=rule, source=source)
                 made.append(row)
@@ -151,6 +147,16 @@ def _evaluate(rules: list[AlertRule], sources: list[Source], now: datetime) -> l
          "evaluated_at"],
     )  # fmt: skip
     return ended
+
+
+def _reading(found: history.Reading | None, metric: Metric) -> Reading | None:
+    """Where nothing happened there is no value, but it is known that nothing did."""
+    if found is None:
+        return None
+    evidence = found.values.get(metric.evidence) if metric.evidence else None
+    if metric.name not in found.values and evidence is None:
+        return None
+    return Reading(found.at, found.values.get(metric.name), evidence)
 
 
 def _silence(source: Source) -> Reading:

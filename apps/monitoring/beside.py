@@ -29,5 +29,5 @@ def beside(alert: Alert) -> str:
         for name in BESIDE.get(alert.metric, ())
         if reading.values.get(name) is not None
     ]
-    note = getattr(alert.source, "notes", {}).get(alert.metric, "")
+    note = alert.source.notes.get(alert.metric, "")
     return ", ".join([*told, *([str(note)] if note else [])])

@@ -62,7 +62,8 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """``value`` None: unknown. ``evidence``: of how many events it is made, None: unknown."""
+    """``value`` None: unknown, or made of nothing where ``evidence`` is 0. ``evidence``: of how
+    many events it is made, None: unknown, or of none."""
 
     at: datetime
     value: float | None
@@ -139,12 +140,10 @@ def _interrupted(state: State, at: datetime, events: list[Event]) -> State:
 
 def _take(state: State, rule: Rule, reading: Reading, events: list[Event]) -> State:
     state = replace(state, read_at=reading.at)
-    if reading.value is None:
-        return replace(state, quiet_since=None)
-    if rule.at_least and reading.evidence is None:
-        return replace(state, quiet_since=None)
-    if rule.at_least and reading.evidence is not None and reading.evidence < rule.at_least:
+    if reading.evidence is not None and reading.evidence < max(rule.at_least, 1):
         return _quiet(state, reading.at, events)
+    if reading.value is None or (rule.at_least and reading.evidence is None):
+        return replace(state, quiet_since=None)
     state = replace(state, known_at=reading.at, quiet_since=None, value=reading.value)
     if state.phase is Phase.FIRING:
         if rule.cleared(reading.value):

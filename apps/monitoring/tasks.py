@@ -8,7 +8,7 @@ import logging
 from celery import shared_task
 from django.utils import timezone
 
-from . import after_sample, rolling, sampling, turns
+from . import alerting, rolling, sampling, turns
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,11 @@ def sample() -> None:
             return
         now = timezone.now()
         sampling.take(now)
-        after_sample.run(now)
+        try:
+            alerting.evaluate_all(now)
+        except Exception:
+            # The samples are kept, and the watch goes on: the next round evaluates again.
+            logger.exception("The alert rules were not evaluated")
 
 
 @shared_task(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
-from apps.ratelimits.storage import usage
 from apps.ratelimits.storage.errors import Unavailable
 from apps.ratelimits.storage.processes import LOST_MS
 from apps.ratelimits.storage.server_findings import MANY_CLIENTS, Finding, Level
+from apps.ratelimits.storage.usage import Usage
 
 from ..amounts import counted
 from ..look import Look, NotSaid, unknown
@@ -40,7 +39,7 @@ def pool(look: Look) -> Iterator[Finding]:
         why = NotSaid(str(error.__cause__ or error), "See what the servers say.")
         yield unknown("how many connections are in use", "the processes that serve", why)
         return
-    used = [getattr(status, "pool_in_use", None) for status in alive]
+    used = [status.pool_in_use for status in alive]
     total = read_usage(look)
     checks = sum(total.checks) if total else None
     waits = total.pool_waits if total else None
@@ -48,16 +47,12 @@ def pool(look: Look) -> Iterator[Finding]:
     yield from judge(Pools(tuple(used), size, checks, waits, tuple(_servers(look))))
 
 
-def read_usage(look: Look) -> usage.Usage | None:
+def read_usage(look: Look) -> Usage | None:
     """What the limiter counted; None where it cannot be had."""
-    store: Any = getattr(usage, "UsageStore", None)
-    if store is None:
-        return None
     try:
-        found: usage.Usage = store(look.engine.limiter.client, look.engine.limiter.keys).read()
+        return look.engine.usage.read()
     except Unavailable:
         return None
-    return found
 
 
 def _servers(look: Look) -> Iterator[tuple[str, int, int]]:

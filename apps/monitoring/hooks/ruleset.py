@@ -153,10 +153,10 @@ def _in_force(look: Look, newest: int) -> Iterator[Finding]:
         return
     behind = [status for status in alive if status.version < newest]
     evidence = f"{counted(len(alive), 'process')}, {len(behind)} behind version {newest}"
-    compiled_us = max(getattr(status, "ruleset_compile_us", 0) for status in alive)
+    compiled_us = max(status.ruleset_compile_us for status in alive)
     if compiled_us:
         evidence += f", which took {in_time(compiled_us / 1e6)} at most to compile there"
-    yield from judge_starts([getattr(status, "config_load_us", 0) for status in alive])
+    yield from judge_starts([status.config_load_us for status in alive])
     old = newest < time.time() * 1e6 - GRACE_US
     if behind and old:
         yield Finding(

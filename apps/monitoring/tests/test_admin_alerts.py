@@ -27,7 +27,7 @@ NAME = "A rule whose name is as long as a name may be and which is about the que
 def alert(engine, monkeypatch) -> Alert:
     """One that fires, one that is pending, one that is over, and a silence."""
     monkeypatch.setattr(delivery, "hand_over", lambda now: None)
-    import_module("apps.monitoring.migrations.0021_alert_rules").rows(apps, None)
+    import_module("apps.monitoring.migrations.0004_alert_rules").rows(apps, None)
     now = timezone.now()
     seen = {"first_seen_at": now, "looked_at": now, "answered_at": now}
     node = Source.objects.create(kind=Kind.NODE, address="10.0.0.1:6379", **seen)

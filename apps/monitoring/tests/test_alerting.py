@@ -159,6 +159,17 @@ def test_a_percentile_of_few_checks_does_not_fire():
     assert Alert.objects.get().state == "firing"
 
 
+def test_a_site_that_falls_idle_burns_no_longer_than_a_quarter_of_an_hour():
+    only("check_p99_us", for_s=0)
+    limiter = source(Kind.LIMITER, "")
+    watch(limiter, "check_p99_us", 50_000, checks=100)
+    assert Alert.objects.get().state == "firing"
+    # Without a check the collector has no percentile.
+    watch(limiter, "checks", *[0] * 92, start=10)
+    alert = Alert.objects.get()
+    assert (alert.state, alert.reason) == ("resolved", "too few events to tell")
+
+
 def test_the_same_time_twice_changes_and_tells_nothing():
     only("memory_percent", for_s=0)
     watch(source(), "memory_percent", 95)

@@ -144,6 +144,13 @@ def test_too_few_for_long_is_the_end_of_a_fire():
     assert state.phase is Phase.NO_DATA
 
 
+def test_where_nothing_happens_a_fire_ends_as_well():
+    state, _ = run(LATE, [(second, 99_000, 500) for second in range(0, 40, 10)])
+    idle = [(second, None, 0) for second in range(40, 2_000, 10)]
+    assert run(LATE, idle, state)[1] == [(40 + QUIET_S, Event.RESOLVED)]
+    assert run(replace(LATE, at_least=0), idle, state)[1] == [(40 + QUIET_S, Event.RESOLVED)]
+
+
 def test_unknown_evidence_is_not_quiet():
     state, _ = run(LATE, [(second, 99_000, 500) for second in range(0, 40, 10)])
     state, happened = run(LATE, [(s, 99_000, None) for s in range(40, 2_000, 10)], state)

@@ -21,7 +21,7 @@ from apps.monitoring.prometheus.families import SERIES, as_markdown
 from apps.monitoring.prometheus.rules import ExportedRule, as_file, expression
 
 DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
-SHIPPED = importlib.import_module("apps.monitoring.migrations.0021_alert_rules").RULES
+SHIPPED = importlib.import_module("apps.monitoring.migrations.0004_alert_rules").RULES
 
 needs_promtool = pytest.mark.skipif(
     shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)"

@@ -10,7 +10,7 @@ import pytest
 from django.utils import timezone
 
 from apps.monitoring import sampling
-from apps.monitoring.collecting import everything, limiter
+from apps.monitoring.collecting import everything
 from apps.monitoring.collecting.taken import Said, Taken
 from apps.monitoring.history import latest
 from apps.monitoring.metrics import METRICS, Kind
@@ -211,12 +211,6 @@ def test_figures_have_six_digits():
         "ops_per_s": 0.000123457,
         "clients": None,
     }
-
-
-def test_what_the_limiter_does_not_count_is_unknown(engine, monkeypatch):
-    monkeypatch.setattr(limiter, "read_usage", lambda engine: None)
-    taken = limiter.look(engine)
-    assert taken.said.unknown["check_p99_us"] == "this version of the limiter does not count it"
 
 
 def wait_for(condition, within_s: float = 20.0):

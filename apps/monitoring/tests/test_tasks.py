@@ -8,7 +8,7 @@ import pytest
 from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
 
-from apps.monitoring import after_sample, tasks, turns
+from apps.monitoring import alerting, tasks, turns
 from apps.monitoring.models import Sample, Source, Turn
 from iota.celery import app
 
@@ -50,7 +50,7 @@ def test_only_what_was_done_counts_as_done():
 
 def test_the_task_samples_and_then_says_so(engine, monkeypatch):
     called = []
-    monkeypatch.setattr(after_sample, "run", lambda now: called.append(now))
+    monkeypatch.setattr(alerting, "evaluate_all", called.append)
     tasks.sample()
     assert len(called) == 1
     assert Source.objects.filter(error="").count() == 3
@@ -62,24 +62,15 @@ def test_the_task_samples_and_then_says_so(engine, monkeypatch):
     assert Sample.objects.count() == 3
 
 
-def fine(now):
-    ROUNDS.append(now)
+def test_alerts_that_fail_cost_neither_the_samples_nor_the_next_round(engine, monkeypatch, caplog):
+    def fail(now):
+        raise RuntimeError("mistake")
 
-
-def failing(now):
-    raise RuntimeError("mistake")
-
-
-ROUNDS: list[object] = []
-
-
-def test_a_hook_that_fails_keeps_no_other_from_its_turn(monkeypatch, caplog):
-    here = __name__
-    names = (f"{here}.failing", "apps.monitoring.not_there.at_all", f"{here}.fine")
-    monkeypatch.setattr(after_sample, "HOOKS", names)
-    after_sample.run(timezone.now())
-    assert len(ROUNDS) == 1
-    assert "failing failed" in caplog.text
+    monkeypatch.setattr(alerting, "evaluate_all", fail)
+    tasks.sample()
+    assert "not evaluated" in caplog.text
+    assert Sample.objects.count() == 3
+    assert turns.watch_state() is turns.Watch.OK
 
 
 def test_the_schedule_is_on_the_queue_of_its_own_and_piles_nothing_up():
@@ -88,7 +79,7 @@ def test_the_schedule_is_on_the_queue_of_its_own_and_piles_nothing_up():
 
     from django.apps import apps
 
-    import_module("apps.monitoring.migrations.0010_watch").schedule(apps, None)
+    import_module("apps.monitoring.migrations.0002_watch").schedule(apps, None)
     rows = {row.task: row for row in PeriodicTask.objects.filter(task__startswith="monitoring.")}
     assert set(rows) == {"monitoring.sample", "monitoring.roll_up"}
     for name, row in rows.items():

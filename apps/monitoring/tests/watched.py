@@ -11,7 +11,7 @@ from apps.monitoring import alerting
 from apps.monitoring.metrics import Kind
 from apps.monitoring.models import AlertRule, Sample, Source
 
-rows = import_module("apps.monitoring.migrations.0021_alert_rules").rows
+rows = import_module("apps.monitoring.migrations.0004_alert_rules").rows
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 

@@ -84,7 +84,7 @@ def ask_for(user_pk: int, *, dry_run: bool) -> None:
     other = SweepRun.objects.filter(state=State.RUNNING).first()
     if other is not None:
         raise ValueError(f"Not started: {other} is under way.")
-    options = {"dry_run": dry_run, "budget_s": BUDGET_S, "requested_by": user_pk}
+    options: dict[str, Any] = {"dry_run": dry_run, "budget_s": BUDGET_S, "requested_by": user_pk}
     options["trigger"] = str(SweepRun.Trigger.STAFF)
     try:
         # A connection of its own: the pool's would try for seconds, while the page waits.
@@ -167,8 +167,9 @@ class SweepRunAdmin(ModelAdmin):  # type: ignore[misc]
     def run_now_view(self, request: HttpRequest) -> HttpResponse:
         self._require(request)
         dry_run = request.POST.get("what") == "count"
+        user: Any = request.user
         try:
-            ask_for(request.user.pk, dry_run=dry_run)
+            ask_for(user.pk, dry_run=dry_run)
         except ValueError as error:
             messages.error(request, str(error))
         else:
@@ -208,7 +209,8 @@ def _percent(run: SweepRun | None) -> int:
     """Of the servers' keys, of which some may be others': never more than there is."""
     if run is None or not run.keys:
         return 0
-    return min(100, round(100 * sum(place["seen"] for place in run.places) / run.keys))
+    seen = sum(int(place["seen"]) for place in run.places)
+    return min(100, round(100 * seen / run.keys))
 
 
 def _limits(newest: Whole | None) -> list[tuple[str, int]]:

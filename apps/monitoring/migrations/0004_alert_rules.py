@@ -131,7 +131,7 @@ def rows(apps, schema_editor):
 class Migration(migrations.Migration):
 
     dependencies = [
-        ("monitoring", "0020_alerts"),
+        ("monitoring", "0003_alerts"),
         ("django_celery_beat", "0019_alter_periodictasks_options"),
     ]
 

@@ -11,7 +11,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('monitoring', '0010_watch'),
+        ('monitoring', '0002_watch'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

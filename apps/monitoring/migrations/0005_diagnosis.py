@@ -9,7 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('monitoring', '0001_samples'),
+        ('monitoring', '0004_alert_rules'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
