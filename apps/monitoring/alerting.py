@@ -122,6 +122,7 @@ def _evaluate(rules: list[AlertRule], sources: list[Source], now: datetime) -> l
             if metric is None or source.kind not in metric.kinds:
                 continue
             row = states.get((rule.pk, source.pk))
+            reading: Reading | None
             if metric.name == SILENT:
                 reading = _silence(source)
             else:
