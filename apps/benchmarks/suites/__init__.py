@@ -2,6 +2,7 @@
 
 MODULES = (
     "checks",
+    "processor",
     "remembered",
     "in_flight",
     "matching",
