@@ -2,8 +2,8 @@
 
 MODULES = (
     "checks",
-    "processor",
     "remembered",
+    "processor",
     "in_flight",
     "matching",
     "stored",
