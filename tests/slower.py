@@ -5,8 +5,8 @@ since a function around it would cost a good part of the microsecond that a leas
 """
 
 from __future__ import annotations
-
 import __future__
+
 import ast
 import inspect
 import textwrap
