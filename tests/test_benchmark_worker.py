@@ -22,10 +22,10 @@ LONG = "memory"
 
 ASK = """
 from apps.benchmarks.models import BenchmarkRun
-from apps.benchmarks.tasks import enqueue
+from apps.benchmarks.queueing import enqueue
 for name in {names}:
     run = BenchmarkRun.objects.create(trigger="staff", chosen=[name])
-    enqueue(run.pk)
+    enqueue(run)
 """
 LATER = """
 from datetime import timedelta

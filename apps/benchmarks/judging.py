@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import IntegrityError, models, transaction
@@ -26,6 +26,7 @@ from .telling import tell
 
 RERUNS = rule.REPEATS - 1
 BATCH = 100
+LEFT_UNJUDGED = timedelta(minutes=2)
 
 State = Regression.State
 Rerun = Callable[[BenchmarkRun, int], object]
@@ -58,6 +59,7 @@ def judge_run(run: BenchmarkRun, rerun: Rerun) -> list[Regression]:
         opened = [regression for regression in found if regression is not None]
         if opened and not BenchmarkRun.objects.filter(rerun_of=run).exists():
             rerun(run, RERUNS)
+        BenchmarkRun.objects.filter(pk=run.pk).update(judged_at=timezone.now())
     return opened
 
 
@@ -96,8 +98,18 @@ def settle(run: BenchmarkRun) -> list[Regression]:
     return suspects
 
 
+def judge_waiting(rerun: Rerun) -> list[Regression]:
+    """What nobody judged, for a periodic task: a worker may die between a run's end and
+    ``judge_run``. Whoever lives does so at once, and is not forestalled."""
+    ended = timezone.now() - LEFT_UNJUDGED
+    runs = BenchmarkRun.objects.filter(
+        state=BenchmarkRun.State.DONE, judged_at=None, ended_at__lt=ended, trigger__in=JUDGED
+    )
+    return [opened for run in runs.order_by("ended_at")[:BATCH] for opened in judge_run(run, rerun)]
+
+
 def settle_waiting() -> list[Regression]:
-    """What nobody settled, for a periodic task: a worker may die between a rerun and ``judge_run``.
+    """What nobody settled, for the same task: a worker may die between a rerun and ``judge_run``.
 
     A suspect whose run was deleted cannot be repeated, and is closed.
     """

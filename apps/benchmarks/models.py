@@ -92,6 +92,8 @@ class BenchmarkRun(models.Model):
     seen_at = models.DateTimeField(
         null=True, blank=True, help_text="The last sign of life of the worker that runs it."
     )
+    stop_asked = models.BooleanField(default=False)
+    judged_at = models.DateTimeField(null=True, blank=True)
     done = models.PositiveIntegerField(default=0)
     total = models.PositiveIntegerField(default=0)
     current = models.CharField(max_length=80, blank=True)
@@ -114,10 +116,24 @@ class BenchmarkRun(models.Model):
         indexes = [
             models.Index(fields=["state", "queued_at"], name="benchmarks_run_state"),
             models.Index(fields=["machine", "branch", "started_at"], name="benchmarks_run_where"),
+            models.Index(
+                fields=["ended_at"],
+                condition=models.Q(state="done", judged_at=None),
+                name="benchmarks_run_unjudged",
+            ),
         ]
 
     def __str__(self) -> str:
         return f"run {self.pk}"
+
+    @property
+    def stopping(self) -> bool:
+        """Its worker still measures: nobody else may until it has let go."""
+        return self.stop_asked and self.state == self.State.RUNNING
+
+    @property
+    def shown_state(self) -> str:
+        return "Stopping" if self.stopping else str(self.State(self.state).label)
 
 
 class Measurement(models.Model):

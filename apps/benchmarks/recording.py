@@ -2,10 +2,11 @@
 
     QUEUED -> RUNNING -> DONE      measured; ``errors`` has what single benchmarks ended with
                       -> FAILED    nothing could be measured
-                      -> STOPPED   by staff, who set the state; seen between two benchmarks
+                      -> STOPPED   asked for by staff (``stop_asked``); seen between two benchmarks
                       -> LOST      its worker gave no sign of life (``mark_lost``)
 
-One run is RUNNING at a time, which the database sees to: two would measure each other.
+One run is RUNNING at a time, which the database sees to: two would measure each other. One that
+is to stop is RUNNING until its worker has let go of it, or is lost.
 """
 
 from __future__ import annotations
@@ -19,14 +20,15 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
-from django.db import DatabaseError, IntegrityError, connection, transaction
+from django.db import DatabaseError, IntegrityError, connection, models, transaction
 from django.utils import timezone
 
 from . import fingerprint, revision
 from .models import BenchmarkRun, Machine, Measurement, Metric
 from .prepared import prepared
 from .records import Direction, Result
-from .registry import SETS, Benchmark, Run, UnknownBenchmark, load_suites
+from .registry import Benchmark, Run, UnknownBenchmark, load_suites
+from .sets import SETS
 from .targets import Outcome
 
 logger = logging.getLogger(__name__)
@@ -37,7 +39,7 @@ HEARTBEAT_S = 10.0
 LOST_AFTER_S = 90.0
 """Several heartbeats: the database may be busy, and the machine is on purpose."""
 NEVER_STARTED_AFTER = timedelta(days=2)
-DEFAULT_ROUNDS = SETS["full"]
+DEFAULT_SET = SETS["full"]
 METRIC_COLUMNS = (
     "suite",
     "benchmark",
@@ -62,7 +64,7 @@ class Busy(Exception):
 
 
 class Stopped(Exception):
-    """The run is no longer ours: stopped by staff, or taken for lost."""
+    """The run is to stop, or is no longer ours: it was taken for lost."""
 
 
 def chosen_benchmarks(run: BenchmarkRun) -> list[Benchmark]:
@@ -78,7 +80,7 @@ def chosen_benchmarks(run: BenchmarkRun) -> list[Benchmark]:
 def rounds_of(run: BenchmarkRun) -> int:
     """A rerun is as long as what it repeats."""
     first = run.rerun_of or run
-    return SETS.get(first.set_name, DEFAULT_ROUNDS)
+    return SETS.get(first.set_name, DEFAULT_SET).rounds
 
 
 def record(
@@ -102,6 +104,7 @@ def record(
             _measure(run, benchmarks, rounds or rounds_of(run), report)
     except Stopped:
         logger.info("%s was stopped", run)
+        _end(run, State.STOPPED)
     except Exception as error:
         # Whatever it was, no run may stay RUNNING: it would keep all others waiting.
         logger.exception("%s failed", run)
@@ -192,9 +195,9 @@ def machine_of(fields: dict[str, Any]) -> Machine:
 
 
 def _progress(run: BenchmarkRun, **values: Any) -> None:
-    """Raises Stopped where the run is RUNNING no longer."""
+    """Raises Stopped where the run is RUNNING no longer, or is not to be."""
     values["seen_at"] = timezone.now()
-    if not BenchmarkRun.objects.filter(pk=run.pk, state=State.RUNNING).update(**values):
+    if not _ours(run).filter(stop_asked=False).update(**values):
         raise Stopped
 
 
@@ -210,8 +213,9 @@ def _keep(run: BenchmarkRun, measured: list[tuple[Benchmark, Outcome]], done: in
         return
     run.refresh_from_db(fields=["started_at"])
     with transaction.atomic():
-        if not _end(run, State.DONE, errors=run.errors, done=done):
-            raise Stopped
+        # Asked again, in the transaction: a stop during the last benchmark counts too.
+        _progress(run)
+        _end(run, State.DONE, errors=run.errors, done=done)
         Measurement.objects.bulk_create(
             measurement(run, metric_of(result, contestant in one.references), figures(result))
             for one, contestant, result in results
@@ -219,9 +223,11 @@ def _keep(run: BenchmarkRun, measured: list[tuple[Benchmark, Outcome]], done: in
 
 
 def _end(run: BenchmarkRun, state: str, **values: Any) -> int:
-    return BenchmarkRun.objects.filter(pk=run.pk, state=State.RUNNING).update(
-        state=state, ended_at=timezone.now(), current="", **values
-    )
+    return _ours(run).update(state=state, ended_at=timezone.now(), current="", **values)
+
+
+def _ours(run: BenchmarkRun) -> models.QuerySet[BenchmarkRun]:
+    return BenchmarkRun.objects.filter(pk=run.pk, state=State.RUNNING)
 
 
 def metric_of(result: Result, reference: bool = False) -> Metric:

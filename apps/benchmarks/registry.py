@@ -11,10 +11,8 @@ import redis
 from . import suites
 from .records import Direction, Parameter, Result
 from .servers import Server
+from .sets import SETS
 from .targets import Outcome, Target
-
-SETS: Mapping[str, int] = {"quick": 7, "full": 15, "analysis": 15}
-"""Of each change, of each week, of each month; with the number of rounds."""
 
 
 @dataclass(frozen=True, slots=True)

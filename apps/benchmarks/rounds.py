@@ -43,7 +43,7 @@ def measure(
     ``between`` runs after each of a contestant's rounds, untimed: to see that all is well.
     """
     samples: dict[str, list[float]] = {contestant.name: [] for contestant in contestants}
-    with _quiet_collector():
+    with quiet_collector():
         sizes = {c.name: _block_size(_warm_up_us(c)) for c in contestants}
         subjects = {c.name: cycle(c.subjects) for c in contestants}
         for turn in range(rounds):
@@ -58,7 +58,7 @@ def measure(
 
 
 @contextmanager
-def _quiet_collector() -> Iterator[None]:
+def quiet_collector() -> Iterator[None]:
     """A collection looks at new objects only: what lives already is nobody's garbage here."""
     gc.collect()
     gc.freeze()

@@ -6,6 +6,8 @@ Measuring is done by a worker of its own, one run at a time:
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -13,12 +15,16 @@ from celery import shared_task
 from django.db import transaction
 
 from . import retention
-from .judging import judge_run, settle_waiting
+from .judging import judge_run, judge_waiting, settle_waiting
 from .models import BenchmarkRun
+from .queueing import NotQueued, enqueue
 from .recording import Busy, mark_lost, record
 from .reruns import make_reruns
+from .series import remember_levels
+from .telling import tell
 
-QUEUE = "benchmarks"
+logger = logging.getLogger(__name__)
+
 BUSY_RETRY_S = 5
 KEEP_DAYS = 730
 KEEP_RUNS = 10_000
@@ -27,13 +33,23 @@ KEEP_RUNS = 10_000
 @shared_task(
     bind=True, name="benchmarks.record_benchmark_history", ignore_result=True, max_retries=None
 )
-def record_benchmark_history(self: Any, run_id: int | None = None, set_name: str = "full") -> None:
-    """Measure the run that waits as ``run_id``, or a scheduled one of the set.
+def record_benchmark_history(
+    self: Any,
+    run_id: int | None = None,
+    set_name: str = "full",
+    benchmarks: Sequence[str] = (),
+) -> None:
+    """Measure the run that waits as ``run_id``, or a scheduled one: of the set, or of single
+    ``benchmarks`` where a row of the schedule names them.
 
     While another is measured it waits, without keeping the worker.
     """
     if run_id is None:
-        run = BenchmarkRun.objects.create(trigger=BenchmarkRun.Trigger.SCHEDULE, set_name=set_name)
+        run = BenchmarkRun.objects.create(
+            trigger=BenchmarkRun.Trigger.SCHEDULE,
+            set_name="" if benchmarks else set_name,
+            chosen=list(benchmarks),
+        )
     else:
         found = BenchmarkRun.objects.filter(pk=run_id).first()
         if found is None:  # deleted while it waited
@@ -44,24 +60,30 @@ def record_benchmark_history(self: Any, run_id: int | None = None, set_name: str
     except Busy as busy:
         raise self.retry(args=(run.pk,), kwargs={}, countdown=BUSY_RETRY_S, exc=busy) from busy
     judge_run(run, queue_reruns)
+    remember_levels(run)
 
 
 def queue_reruns(run: BenchmarkRun, number: int) -> None:
     """As ``judge_run`` asks for them: in its transaction, and started once it is committed."""
     for rerun in make_reruns(run, number):
-        transaction.on_commit(partial(enqueue, rerun.pk))
+        transaction.on_commit(partial(_start, rerun))
 
 
-def enqueue(run_id: int) -> None:
-    """Raises kombu's OperationalError where the broker does not answer."""
-    record_benchmark_history.apply_async((run_id,), queue=QUEUE, retry=False)
+def _start(rerun: BenchmarkRun) -> None:
+    """One that could not be started has failed: its suspect does not wait for it."""
+    try:
+        enqueue(rerun)
+    except NotQueued as error:
+        logger.warning("%s: %s", rerun, error)
 
 
 @shared_task(name="benchmarks.watch_runs", ignore_result=True)
 def watch_runs() -> None:
-    """Each minute: runs whose worker died are lost, and what waited for them is settled."""
+    """Each minute: runs whose worker died are lost; what it left is judged, settled and told."""
     mark_lost()
+    judge_waiting(queue_reruns)
     settle_waiting()
+    tell()
 
 
 @shared_task(name="benchmarks.forget_old_runs", ignore_result=True)

@@ -86,7 +86,7 @@ def main() -> None:
         trigger="staff",
         set_name="full",
         started_at=end,
-        seen_at=end,
+        seen_at=end + timedelta(days=1),  # The demo's own schedule is not to find it lost.
         done=3,
         total=12,
         current="check-3",

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from celery import current_app
 from django.contrib.auth.models import AbstractBaseUser
 from django.utils import timezone
-from kombu.exceptions import OperationalError
 
 from ..models import BenchmarkRun, Regression
+from ..queueing import enqueue
+from ..sets import SETS
 
-TASK = "benchmarks.record_benchmark_history"
-QUEUE = "benchmarks"
 State = BenchmarkRun.State
-SETS = {
-    "quick": "what each change is tested with",
-    "full": "every benchmark",
-    "analysis": "how it scales with keys, limits and threads",
-}
 
 
 def run_now(set_name: str, user: AbstractBaseUser) -> BenchmarkRun:
@@ -57,24 +50,10 @@ def measure_again(regression: Regression, user: AbstractBaseUser) -> BenchmarkRu
 
 
 def stop(run: BenchmarkRun) -> None:
-    """The worker looks at the state between benchmarks. Raises ValueError once it has ended."""
-    stopped = BenchmarkRun.objects.filter(
-        pk=run.pk, state__in=(State.QUEUED, State.RUNNING)
-    ).update(state=State.STOPPED, ended_at=timezone.now())
-    if not stopped:
+    """One that runs keeps its place until its worker has let go, between two benchmarks: the next
+    one would measure it too. Raises ValueError once it has ended."""
+    rows = BenchmarkRun.objects.filter(pk=run.pk)
+    waiting, running = rows.filter(state=State.QUEUED), rows.filter(state=State.RUNNING)
+    stopped = waiting.update(state=State.STOPPED, ended_at=timezone.now())
+    if not (stopped or running.update(stop_asked=True)):
         raise ValueError(f"There is nothing to stop: {run} has ended.")
-
-
-def enqueue(run: BenchmarkRun) -> None:
-    """By name: the pages need not import what measures. Raises ValueError where nobody takes it,
-    and the run says so too: it must not wait for ever."""
-    try:
-        # A connection of its own: the pool's would try for seconds, while the page waits.
-        with current_app.connection_for_write() as connection:
-            connection.ensure_connection(max_retries=1, interval_start=0, timeout=2)
-            current_app.send_task(TASK, [run.pk], queue=QUEUE, connection=connection, retry=False)
-    except OperationalError as error:
-        run.state, run.ended_at = State.FAILED, timezone.now()
-        run.note = "Celery's broker did not answer."
-        run.save(update_fields=["state", "ended_at", "note"])
-        raise ValueError("Not started: Celery's broker does not answer.") from error

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.apps import apps
 from django.urls import NoReverseMatch, reverse
+
+from apps.ratelimits import history
 
 from ..models import Annotation
 
 MOST = 100
 """Of each kind, the newest: a line each on the chart."""
-VERBS = {"+": "made", "~": "edited", "-": "deleted"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,24 +44,16 @@ def happenings(since: datetime, until: datetime, *, limits: bool) -> list[Happen
 
 
 def edits_of_limits(since: datetime, until: datetime) -> list[Happening]:
-    """Read only, from the limiter's own history; by name, since its models are not ours to use."""
-    found = []
-    for model, name in (("ratelimit", "name"), ("override", "pk")):
-        history = apps.get_model("ratelimits", f"Historical{model}")
-        rows = history.objects.filter(history_date__range=(since, until))
-        rows = rows.select_related("history_user").order_by("-history_date")
-        for row in rows[:MOST]:
-            named = row.name if name == "name" else f"override {row.id}"
-            found.append(
-                Happening(
-                    row.history_date,
-                    Annotation.Kind.LIMITS.label,
-                    f"{named} {VERBS[row.history_type]}",
-                    who=str(row.history_user or ""),
-                    link=_link(f"admin:ratelimits_{model}_history", row.id),
-                )
-            )
-    return found
+    return [
+        Happening(
+            edit.at,
+            Annotation.Kind.LIMITS.label,
+            str(edit),
+            who=edit.who,
+            link=_link(f"admin:ratelimits_{edit.model}_history", edit.pk),
+        )
+        for edit in history.edits(since, until, MOST)
+    ]
 
 
 def _link(name: str, pk: int) -> str:

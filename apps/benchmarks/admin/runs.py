@@ -15,6 +15,7 @@ from unfold.decorators import display
 
 from .. import comparison
 from ..models import BenchmarkRun
+from ..sets import SETS
 from ..strip import strip
 from ..templatetags.figures import ago, lasted
 from . import actions
@@ -51,11 +52,12 @@ class BenchmarkRunAdmin(PageAdmin):
             "Failed": "danger",
             "Lost": "danger",
             "Running": "info",
+            "Stopping": "warning",
             "Stopped": "warning",
         },
     )
     def shown_state(self, run: BenchmarkRun) -> str:
-        return State(run.state).label
+        return run.shown_state
 
     @admin.display(description="what")
     def what(self, run: BenchmarkRun) -> str:
@@ -93,7 +95,7 @@ class BenchmarkRunAdmin(PageAdmin):
         waiting = BenchmarkRun.objects.filter(state__in=(State.QUEUED, State.RUNNING))
         context = {
             "title": "Benchmark runs",
-            "sets": actions.SETS,
+            "sets": SETS,
             "may_run": self.may(request, "add"),
             "may_stop": self.may(request, "change"),
             "waiting": waiting.order_by("queued_at")[:5],
@@ -121,7 +123,7 @@ class BenchmarkRunAdmin(PageAdmin):
             actions.stop(run)
             self.log_change(request, run, "Stopped.")
 
-        attempt(request, stop, f"{run} is stopped: what it had begun is not kept.".capitalize())
+        attempt(request, stop, f"{run} is to stop: nothing of it is kept.".capitalize())
         return back(request, reverse(RUN, args=[pk]))
 
     def again_view(self, request: HttpRequest, pk: int) -> HttpResponse:

@@ -3,6 +3,7 @@
 MODULES = (
     "checks",
     "remembered",
+    "processor",
     "in_flight",
     "matching",
     "stored",

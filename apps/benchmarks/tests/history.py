@@ -51,6 +51,7 @@ def runs(number: int, *, end: datetime | None = None, **changes: Any) -> list[Be
                 "queued_at": end - place * STEP,
                 "started_at": end - place * STEP,
                 "ended_at": end - place * STEP + timedelta(minutes=5),
+                "judged_at": end - place * STEP + timedelta(minutes=5),
                 **values,
             }
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import timedelta
 
 import pytest
@@ -10,9 +11,11 @@ from celery import current_app
 from django.contrib.admin.models import LogEntry
 from django.utils import timezone
 
-from apps.benchmarks.admin.actions import QUEUE, TASK
+from apps.benchmarks import recording
 from apps.benchmarks.models import BenchmarkRun, Regression
+from apps.benchmarks.queueing import QUEUE, TASK
 from apps.benchmarks.tests import history
+from tests.servers import RedisProcess
 
 RUNS = "/admin/benchmarks/benchmarkrun/"
 
@@ -70,6 +73,19 @@ def test_without_a_broker_the_run_does_not_wait_for_ever(staff, monkeypatch):
     assert BenchmarkRun.objects.get().state == "failed"
 
 
+def test_a_frozen_broker_does_not_freeze_the_page(staff, monkeypatch):
+    frozen = RedisProcess().start()
+    try:
+        monkeypatch.setattr(current_app.conf, "broker_write_url", frozen.url)
+        frozen.pause()
+        begun = time.monotonic()
+        said = text(staff.post(f"{RUNS}run-now/", {"set": "quick"}, follow=True))
+        assert "Celery&#x27;s broker does not answer" in said
+        assert time.monotonic() - begun < 10  # 2 s; without a limit, never.
+    finally:
+        frozen.stop()
+
+
 def test_again_is_the_same_and_no_rerun(staff, broker):
     run = BenchmarkRun.objects.create(state="done", trigger="command", chosen=["a", "b"])
     staff.post(f"{RUNS}{run.pk}/again/")
@@ -77,14 +93,27 @@ def test_again_is_the_same_and_no_rerun(staff, broker):
     assert (again.chosen, again.trigger, again.rerun_of) == (["a", "b"], "staff", None)
 
 
-@pytest.mark.parametrize("state", ["queued", "running"])
-def test_what_has_not_ended_can_be_stopped(staff, state):
-    run = BenchmarkRun.objects.create(state=state, trigger="staff", set_name="full")
+def test_what_waits_is_stopped_at_once(staff):
+    run = BenchmarkRun.objects.create(state="queued", trigger="staff", set_name="full")
     where = staff.post(f"{RUNS}{run.pk}/stop/", {"next": RUNS})
     assert where.headers["Location"] == RUNS
     run.refresh_from_db()
     assert (run.state, run.ended_at is not None) == ("stopped", True)
     assert "There is nothing to stop" in text(staff.post(f"{RUNS}{run.pk}/stop/", follow=True))
+
+
+def test_what_runs_keeps_its_place_until_its_worker_lets_go(staff):
+    run = BenchmarkRun.objects.create(state="running", trigger="staff", seen_at=timezone.now())
+    said = text(staff.post(f"{RUNS}{run.pk}/stop/", follow=True))
+    assert "Stopping" in said
+    assert "Stop it" not in said
+    run.refresh_from_db()
+    assert (run.state, run.stop_asked, run.ended_at) == ("running", True, None)
+    with pytest.raises(recording.Busy):
+        recording.record(BenchmarkRun.objects.create(trigger="staff", set_name="quick"))
+    said = text(staff.get(RUNS))
+    assert "Stopping" in said
+    assert f"Stop run {run.pk}" not in said
 
 
 def test_back_is_never_another_site(staff):

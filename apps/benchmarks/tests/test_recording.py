@@ -108,7 +108,7 @@ def test_a_stop_is_heard_between_two_benchmarks_and_nothing_is_kept(registry):
 
     def stopping(given):
         begun.append("stopping")
-        BenchmarkRun.objects.update(state=State.STOPPED)
+        BenchmarkRun.objects.update(stop_asked=True)
         return Samples({"iota": (1.0,)})
 
     add(registry, "stopping", stopping, sets=("quick",))
@@ -120,7 +120,7 @@ def test_a_stop_is_heard_between_two_benchmarks_and_nothing_is_kept(registry):
 
 def test_a_stop_during_the_last_benchmark_counts_too(registry):
     def stopping(given):
-        BenchmarkRun.objects.update(state=State.STOPPED)
+        BenchmarkRun.objects.update(stop_asked=True)
         return Samples({"iota": (1.0,)})
 
     add(registry, "stopping", stopping, sets=("quick",))

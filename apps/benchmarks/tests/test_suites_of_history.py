@@ -54,6 +54,7 @@ def run(redis_server, redis_client, monkeypatch):
         ("config-memory", {"4 variables", "20 variables"}),
         ("config-cold-start", set(configuration.STEPS)),
         ("ruleset", {"publish", "fetch", "compile"}),
+        ("check-processor", {"iota"}),
     ],
 )
 def test_each_contestant_is_measured_and_nothing_is_left_in_redis(run, name, contestants):

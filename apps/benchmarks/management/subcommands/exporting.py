@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from ...exchange import export
 from ...models import BenchmarkRun
-from ...registry import SETS
+from ...sets import SETS
 from . import tables
 
 HELP = "the history as JSON lines: timestamp, git_commit, results, and all the rest"

@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from ...models import BenchmarkRun
-from ...registry import SETS
+from ...sets import SETS
 from . import tables
 from .targets import positive
 

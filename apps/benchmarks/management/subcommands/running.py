@@ -12,9 +12,10 @@ from django.utils import timezone
 from ...judging import RERUNS, judge_run
 from ...models import BenchmarkRun, Regression
 from ...recording import Busy, mark_lost, record
-from ...registry import SETS, Benchmark, UnknownBenchmark, load_suites
+from ...registry import Benchmark, UnknownBenchmark, load_suites
 from ...reruns import make_reruns
 from ...servers import stopped_by_sigterm
+from ...sets import SETS
 from . import exits, tables
 from .progress import shown
 from .targets import positive
