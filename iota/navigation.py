@@ -1,4 +1,5 @@
-"""The admin's sidebar: the models of each app, as ever, and the pages beside them."""
+"""The admin's sidebar: what people come for, first. What they get to from there is left out of it,
+and stays in the index of its app."""
 
 from __future__ import annotations
 
@@ -15,12 +16,20 @@ PAGES = {
     "monitoring": (("Health", "admin:monitoring_health", "monitoring.view_source"),),
 }
 """By app: what is no list of a model; its title, its address, whose it is."""
+FIRST = ("ratelimits", "monitoring", "benchmarks", "django_celery_beat", "auth")
+MODELS = {
+    "ratelimits": ("RateLimit", "Override", "SweepRun"),
+    "monitoring": ("Alert", "Diagnosis", "AlertRule", "Silence", "Channel"),
+    "benchmarks": ("Regression", "BenchmarkRun", "Metric", "Annotation"),
+    "django_celery_beat": ("PeriodicTask",),
+}
+"""In this order; of other apps all."""
 
 
 def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
     """Only what this person may see."""
     groups = []
-    for app in admin.site.get_app_list(request):
+    for app in sorted(admin.site.get_app_list(request), key=_place):
         pages = [
             {"title": title, "link": reverse(name)}
             for title, name, permission in PAGES.get(app["app_label"], ())
@@ -28,16 +37,30 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
         ]
         models = [
             {"title": model["name"], "link": model["admin_url"], **_badge(model)}
-            for model in app["models"]
+            for model in _models(app)
             if model["admin_url"]
         ]
-        groups.append({"title": app["name"], "items": [*pages, *models]})
+        if pages or models:
+            groups.append({"title": app["name"], "items": [*pages, *models]})
     items = [item for group in groups for item in group["items"]]
     here = [item["link"] for item in items if request.path.startswith(item["link"])]
     for item in items:
         # A page below a list is not that list.
         item["active"] = item["link"] == max(here, key=len, default=None)
     return groups
+
+
+def _place(app: dict[str, Any]) -> int:
+    label = app["app_label"]
+    return FIRST.index(label) if label in FIRST else len(FIRST)
+
+
+def _models(app: dict[str, Any]) -> list[dict[str, Any]]:
+    names = MODELS.get(app["app_label"])
+    if names is None:
+        return list(app["models"])
+    by_name = {model["object_name"]: model for model in app["models"]}
+    return [by_name[name] for name in names if name in by_name]
 
 
 def _badge(model: dict[str, Any]) -> dict[str, Any]:
