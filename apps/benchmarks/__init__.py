@@ -6,7 +6,7 @@ registry    benchmarks, registered by decorator; suites/ holds them
 rounds      interleaved rounds, warm-up, on one core (cores); servers  a Valkey of our own
 report      the tables and the JSON; management/subcommands/  the command, word by word
 recording   a run from its row to its measurements; fingerprint  its machine; revision  its code
-tasks       the same by Celery, with reruns of suspects and retention
+tasks       the same by Celery, with reruns of suspects and retention; queueing  the way to it
 exchange    the history as JSON lines; foreign  what other tools measured
 site/       the Django site that the HTTP benchmarks load
 """

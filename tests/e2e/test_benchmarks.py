@@ -151,3 +151,18 @@ def test_a_regression_is_handled_by_keyboard(site, browser, password):  # noqa: 
     expect(page.get_by_text("Accepted: the series begins anew")).to_be_visible()
     assert table(page, "closed")[0][-1] == "Each check does more since then."
     page.context.close()
+
+
+def test_a_set_is_asked_for_and_stopped(site, browser, password):  # noqa: F811
+    """The run that the history left running keeps it waiting: nothing is measured here."""
+    page = signed_in(browser, site, password, viewport={"width": 1280, "height": 900})
+    page.goto(site + RUNS)
+    page.get_by_label("Run now").select_option("quick")
+    page.get_by_role("button", name="Run", exact=True).click()
+    expect(page.get_by_text("The quick set waits for a worker.")).to_be_visible()
+    newest = table(page, "result_list")[0]
+    assert [text.strip() for text in newest if "quick" in text] == ["quick set"]
+    page.get_by_role("button", name="Stop run").last.click()
+    expect(page.get_by_text("is to stop: nothing of it is kept.")).to_be_visible()
+    assert "STOPPED" in " ".join(table(page, "result_list")[0])
+    page.context.close()
