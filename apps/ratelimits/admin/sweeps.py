@@ -79,12 +79,12 @@ def whole(last: SweepRun | None) -> Whole | None:
     )
 
 
-def ask_for(user_pk: int, *, dry_run: bool) -> None:
+def ask_for(user_pk: int | None, *, dry_run: bool) -> None:
     """Raises ValueError where it cannot be started."""
     other = SweepRun.objects.filter(state=State.RUNNING).first()
     if other is not None:
         raise ValueError(f"Not started: {other} is under way.")
-    options = {"dry_run": dry_run, "budget_s": BUDGET_S, "requested_by": user_pk}
+    options: dict[str, Any] = {"dry_run": dry_run, "budget_s": BUDGET_S, "requested_by": user_pk}
     options["trigger"] = str(SweepRun.Trigger.STAFF)
     try:
         # A connection of its own: the pool's would try for seconds, while the page waits.
@@ -208,7 +208,8 @@ def _percent(run: SweepRun | None) -> int:
     """Of the servers' keys, of which some may be others': never more than there is."""
     if run is None or not run.keys:
         return 0
-    return min(100, round(100 * sum(place["seen"] for place in run.places) / run.keys))
+    seen: int = sum(place["seen"] for place in run.places)
+    return min(100, round(100 * seen / run.keys))
 
 
 def _limits(newest: Whole | None) -> list[tuple[str, int]]:
