@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
+import threading
 from datetime import timedelta
 from io import StringIO
 
@@ -237,3 +240,16 @@ def test_the_schedule_is_a_row_that_staff_own():
     assert row.enabled
     assert json.loads(row.kwargs) == {"budget_s": 10, "rate_per_s": 10_000, "every_s": 3_600}
     assert str(row.crontab).startswith("*/5 *")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no priority")
+def test_a_sweep_steps_back_for_other_work_and_leaves_no_connection(engine, limits):
+    priorities = []
+
+    def report(run):
+        own = threading.get_native_id()
+        priorities.append(os.getpriority(os.PRIO_PROCESS, own))
+
+    sweep(report=report)
+    assert set(priorities) == {19}
+    assert "ratelimits-background" not in [each.name for each in threading.enumerate()]
