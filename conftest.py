@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -19,6 +20,32 @@ def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> No
     folder = tmp_path_factory.mktemp("database")
     if settings.DATABASES["default"]["ENGINE"].endswith("sqlite3"):
         settings.DATABASES["default"]["TEST"]["NAME"] = str(folder / "test.sqlite3")
+
+
+ROWS = (
+    ("apps.ratelimits.migrations.0008_sweep_schedule", "schedule"),
+    ("apps.benchmarks.migrations.0003_schedule", "schedule"),
+    ("apps.monitoring.migrations.0002_watch", "schedule"),
+    ("apps.monitoring.migrations.0004_alert_rules", "rows"),
+)
+"""What makes the rows that ``migrate`` leaves, each where it is not there."""
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
+    """A test that commits has all tables emptied after it: the next finds a migrated site."""
+    from django.apps import apps
+    from django.db.models.signals import post_migrate
+
+    rows = [getattr(import_module(module), name) for module, name in ROWS]
+
+    def after_flush(sender: Any, **kwargs: Any) -> None:
+        if sender is last:
+            for make in rows:
+                make(apps, None)
+
+    last = list(apps.get_app_configs())[-1]
+    post_migrate.connect(after_flush, weak=False, dispatch_uid="rows-of-migrations")
 
 
 @pytest.fixture

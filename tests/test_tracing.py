@@ -214,7 +214,7 @@ def test_without_its_packages_who_asked_iota_for_spans_is_told(name, starts):
     assert (done.returncode == 0, done.stdout == "up\n") == (starts, starts)
 
 
-def test_a_collector_that_is_away_keeps_nobody_waiting():
+def test_a_collector_that_is_away_keeps_nobody_waiting(redis_client):
     began_s = time.monotonic()
     done = run(REQUEST, IOTA_OTEL_ENDPOINT=f"http://127.0.0.1:{free_port()}")
     assert done.returncode == 0, done.stderr

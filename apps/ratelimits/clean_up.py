@@ -16,17 +16,19 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import IntegrityError, router, transaction
+from django.db import IntegrityError, connections, router, transaction
 from django.db.models import Max
 from django.utils import timezone
 
 from . import conf
 from .models import Override, RateLimit, RulesetVersion, SweepRun
+from .storage.background import in_background
 from .storage.errors import Unavailable
 from .storage.keys import Keys
 from .storage.living import Known
 from .storage.sweep import RATE_PER_S, TIMEOUT_MS, Place, Sweeper
 from .storage.topology import Topology
+from .storage.usage import UsageStore
 
 logger = logging.getLogger(__name__)
 
@@ -59,13 +61,14 @@ def sweep(
     """One run, as it ended. Raises Busy while there is another."""
     run = _begin(trigger, dry_run, budget_s, requested_by)
     try:
-        _carry_out(run, rate_per_s, report)
+        in_background(lambda: _carry_out(run, rate_per_s, report), connections.close_all)
     except Exception as error:
         # Whatever it was, no run may stay RUNNING: it would keep all others waiting.
         level = logging.WARNING if isinstance(error, Unavailable) else logging.ERROR
         logger.log(level, "%s failed: %r", run, error, exc_info=level == logging.ERROR)
         _end(run, State.FAILED, error=f"{type(error).__name__}: {error}"[:300])
     except BaseException:
+        # The thread that sweeps hears of it at its next report.
         _end(run, State.STOPPED, error="Interrupted.")
         raise
     forget_old_runs()
@@ -196,6 +199,9 @@ def _carry_out(run: SweepRun, rate_per_s: float, report: Callable[[SweepRun], ob
         )
         if not sweeper.run(run.budget_s, _places(run.places)):
             return
+        if sweeper.is_done and not run.dry_run:
+            usage = UsageStore(client, Keys(config.key_prefix))
+            usage.forget(sweeper.living.deleted(usage.read().limits))
     finally:
         client.close()
     if sweeper.places and all(place.error for place in sweeper.places):

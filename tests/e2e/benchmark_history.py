@@ -11,7 +11,14 @@ from datetime import timedelta  # noqa: E402
 
 from django.utils import timezone  # noqa: E402
 
-from apps.benchmarks.models import Annotation, BenchmarkRun, Regression  # noqa: E402
+from apps.benchmarks.models import (  # noqa: E402
+    Annotation,
+    Baseline,
+    BenchmarkRun,
+    Machine,
+    Metric,
+    Regression,
+)
 from apps.benchmarks.tests import history  # noqa: E402
 
 SLOWER_AT = 50
@@ -19,6 +26,8 @@ RUNS = 60
 
 
 def main() -> None:
+    for old in (Regression, Baseline, Annotation, BenchmarkRun, Metric, Machine):
+        old.objects.all().delete()
     end = timezone.now()
     runs = history.runs(RUNS, end=end)
     check = history.metric("check", contestant="ours", parameters={"limits": 3})

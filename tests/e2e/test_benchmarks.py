@@ -27,9 +27,9 @@ REGRESSIONS = f"{PAGES}/regression/"
 pytestmark = needs_chromium
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def site(demo):  # noqa: F811
-    """The demo, after two and a half days of runs."""
+    """The demo, after two and a half days of runs: anew, whatever the test before decided."""
     environment = iota_demo.environment(demo.folder / "var", 1)
     command = [sys.executable, "-m", "tests.e2e.benchmark_history"]
     subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, check=True)

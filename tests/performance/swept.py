@@ -19,6 +19,7 @@ from typing import Any
 
 from apps.ratelimits.policy.identity import DIGEST_CHARS, digest
 from apps.ratelimits.policy.rules import Algorithm, Rate, Rule
+from apps.ratelimits.storage.background import in_background
 from apps.ratelimits.storage.limiter import RateLimiter, Target
 from apps.ratelimits.storage.living import Known
 from apps.ratelimits.storage.packing import command
@@ -84,7 +85,7 @@ def sweeping(url: str, options: dict[str, Any], results: Any) -> None:
     before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began_s, cpu_s = time.monotonic(), time.process_time()
     made = Sweeper(limiter.client, limiter.keys, lambda last: last or known(), **options)
-    made.run()
+    in_background(made.run, lambda: None)
     results.put(
         {
             "took_s": round(time.monotonic() - began_s, 1),

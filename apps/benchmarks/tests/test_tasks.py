@@ -161,13 +161,7 @@ def migrate_schedule():
     importlib.import_module("apps.benchmarks.migrations.0003_schedule").schedule(apps, None)
 
 
-@pytest.fixture
-def schedule():
-    """Also behind a test that emptied all tables."""
-    migrate_schedule()
-
-
-def test_the_schedule_is_there_and_names_tasks_that_exist(schedule):
+def test_the_schedule_is_there_and_names_tasks_that_exist():
     rows = PeriodicTask.objects.filter(name__startswith="Benchmarks: ")
     assert rows.count() == 4
     current_app.loader.import_default_modules()
@@ -179,7 +173,7 @@ def test_the_schedule_is_there_and_names_tasks_that_exist(schedule):
     assert sets == {"full", "analysis"}
 
 
-def test_the_migration_leaves_what_staff_made_of_the_schedule(schedule):
+def test_the_migration_leaves_what_staff_made_of_the_schedule():
     row = PeriodicTask.objects.get(task="benchmarks.forget_old_runs")
     row.kwargs = json.dumps({"keep_days": 30})
     row.save()

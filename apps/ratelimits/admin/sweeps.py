@@ -79,7 +79,7 @@ def whole(last: SweepRun | None) -> Whole | None:
     )
 
 
-def ask_for(user_pk: int, *, dry_run: bool) -> None:
+def ask_for(user_pk: int | None, *, dry_run: bool) -> None:
     """Raises ValueError where it cannot be started."""
     other = SweepRun.objects.filter(state=State.RUNNING).first()
     if other is not None:
@@ -209,7 +209,7 @@ def _percent(run: SweepRun | None) -> int:
     """Of the servers' keys, of which some may be others': never more than there is."""
     if run is None or not run.keys:
         return 0
-    seen = sum(int(place["seen"]) for place in run.places)
+    seen: int = sum(place["seen"] for place in run.places)
     return min(100, round(100 * seen / run.keys))
 
 

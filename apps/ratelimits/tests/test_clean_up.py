@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
+import threading
 from datetime import timedelta
 from io import StringIO
 
@@ -56,6 +59,16 @@ def test_a_run_says_what_it_did(engine, limits):
     assert (place["done"], place["seen"], place["error"]) == (True, 2, "")
     assert engine.limiter.peek([Target(limits["one"], A)]).remaining == 4
     assert engine.limiter.peek([Target(limits["gone"], A)]).remaining == 5
+
+
+def test_the_counts_of_deleted_limits_leave_the_usage(engine, limits):
+    gone, stays = limits["gone"].id, limits["one"].id
+    engine.usage.add("a", 1, {f"limit:{gone}:allowed": 7, f"limit:{stays}:allowed": 5})
+    sweep(dry_run=True)
+    assert set(engine.usage.read().limits) == {gone, stays}
+    assert sweep().state == "done"
+    usage = engine.usage.read()
+    assert (set(usage.limits), usage.limits[stays].allowed) == ({stays}, 5)
 
 
 def test_a_limit_that_is_off_keeps_what_it_counts(engine, limits):
@@ -237,3 +250,16 @@ def test_the_schedule_is_a_row_that_staff_own():
     assert row.enabled
     assert json.loads(row.kwargs) == {"budget_s": 10, "rate_per_s": 10_000, "every_s": 3_600}
     assert str(row.crontab).startswith("*/5 *")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no priority")
+def test_a_sweep_steps_back_for_other_work_and_leaves_no_connection(engine, limits):
+    priorities = []
+
+    def report(run):
+        own = threading.get_native_id()
+        priorities.append(os.getpriority(os.PRIO_PROCESS, own))
+
+    sweep(report=report)
+    assert set(priorities) == {19}
+    assert "ratelimits-background" not in [each.name for each in threading.enumerate()]
