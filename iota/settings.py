@@ -115,6 +115,7 @@ USE_I18N = True
 USE_TZ = True
 
 STATIC_URL = "/static/"
+STATICFILES_DIRS = [BASE_DIR / "iota" / "static"]
 STATIC_ROOT = BASE_DIR / "var" / "static"
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
@@ -170,6 +171,7 @@ UNFOLD = {
     "SITE_HEADER": "IOTA",
     "SITE_SUBHEADER": "Rate limits",
     "SIDEBAR": {"navigation": "iota.navigation.sidebar"},
+    "DASHBOARD_CALLBACK": "iota.start.start_page",
 }
 
 LOGGING = {

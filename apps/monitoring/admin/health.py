@@ -18,11 +18,11 @@ from django.utils import timezone
 from ..history import Point, lines
 from ..metrics import METRICS, Kind, Metric, Unit
 from ..models import Source
-from ..turns import Watch, last_ended, watch_state
+from ..turns import last_ended, watch_state
 from . import chart
 from .edits import edits
 from .samples import ReadOnly
-from .standing import COLUMNS, SHORT, Row, State, rows, shown, thresholds
+from .standing import COLUMNS, SHORT, rows, shown, thresholds, verdict
 
 PERIODS = {
     "hour": ("an hour", timedelta(hours=1)),
@@ -96,7 +96,7 @@ class SourceAdmin(ReadOnly):
             + forms.Media(css={"all": ["benchmarks/pages.css", "monitoring/health.css"]}),
             "watch": state,
             "ended_at": last_ended(),
-            "verdict": _verdict(state, found),
+            "verdict": verdict(state, found),
             "nodes": by_kind[Kind.NODE],
             "columns": [(SHORT[name], METRICS[name].label) for name in COLUMNS[Kind.NODE]],
             "others": [*by_kind[Kind.LIMITER], *by_kind[Kind.BROKER]],
@@ -116,27 +116,6 @@ def _chosen(asked: str | None, sources: list[Source]) -> Source | None:
     by_pk = {str(source.pk): source for source in sources}
     nodes = [source for source in sources if source.kind == Kind.NODE and not source.gone_at]
     return by_pk.get(asked or "") or next(iter([*nodes, *sources]), None)
-
-
-def _verdict(state: Watch, found: list[Row]) -> tuple[str, str]:
-    """Its level, and what is to be said first. Green only where all that there is is known."""
-    if state is Watch.NEVER:
-        return "unknown", "Nothing has been looked at yet."
-    if state is Watch.LATE:
-        return "bad", "Nobody is looking: what is shown is old."
-    there = [row for row in found if row.source.gone_at is None]
-    over = [row for row in there if row.state is State.OVER]
-    if over:
-        named = ", ".join(f"{row.name}: {row.said}" for row in over[:3])
-        more = f", and {len(over) - 3} more" if len(over) > 3 else ""
-        return "bad", f"{named}{more}."
-    partly = sum(row.state is State.UNKNOWN for row in there)
-    if partly:
-        return (
-            "unknown",
-            f"Nothing is wrong that is known; {partly} of {len(there)} partly unknown.",
-        )
-    return "fine", "Nothing to do."
 
 
 def _drawn(

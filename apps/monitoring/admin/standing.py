@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from django.apps import apps
-
 from ..history import Reading, latest
 from ..metrics import METRICS, Kind, Metric, Unit
-from ..models import Source
+from ..models import AlertRule, Source
+from ..turns import Watch
 
 OLD = timedelta(seconds=60)
 """What was said longer ago says nothing about now."""
@@ -87,19 +86,10 @@ class Row:
         return self.source.address or self.source.kind
 
 
-def threshold_of(metric: str) -> float | None:
-    """Where the alert rule for it begins; the lowest, where there are several."""
-    return thresholds([metric]).get(metric)
-
-
 def thresholds(metrics: Iterable[str]) -> dict[str, float]:
     """By metric, of those that have a rule in force."""
-    rule = apps.all_models["monitoring"].get("alertrule")
-    if rule is None:  # a watch without alerts
-        return {}
-    found = rule._default_manager.filter(metric__in=set(metrics), enabled=True, direction="above")
-    pairs = found.order_by("-threshold").values_list("metric", "threshold")
-    return dict(pairs)
+    found = AlertRule.objects.filter(metric__in=set(metrics), enabled=True, direction="above")
+    return dict(found.order_by("-threshold").values_list("metric", "threshold"))
 
 
 def rows(sources: Iterable[Source], limits: dict[str, float], now: datetime) -> list[Row]:
@@ -109,6 +99,27 @@ def rows(sources: Iterable[Source], limits: dict[str, float], now: datetime) -> 
     return sorted(
         found, key=lambda row: (row.source.gone_at is not None, order.index(row.state), row.name)
     )
+
+
+def verdict(state: Watch, found: list[Row]) -> tuple[str, str]:
+    """Its level, and what is to be said first. Green only where all that there is is known."""
+    if state is Watch.NEVER:
+        return "unknown", "Nothing has been looked at yet."
+    if state is Watch.LATE:
+        return "bad", "Nobody is looking: what is shown is old."
+    there = [row for row in found if row.source.gone_at is None]
+    over = [row for row in there if row.state is State.OVER]
+    if over:
+        named = ", ".join(f"{row.name}: {row.said}" for row in over[:3])
+        more = f", and {len(over) - 3} more" if len(over) > 3 else ""
+        return "bad", f"{named}{more}."
+    partly = sum(row.state is State.UNKNOWN for row in there)
+    if partly:
+        return (
+            "unknown",
+            f"Nothing is wrong that is known; {partly} of {len(there)} partly unknown.",
+        )
+    return "fine", "Nothing to do."
 
 
 def _row(source: Source, limits: dict[str, float], now: datetime) -> Row:
