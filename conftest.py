@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 
-from apps.ratelimits.engine import Engine, get_engine
+from apps.ratelimits.engine import Engine, forget_engine, get_engine
 
 
 @pytest.fixture(scope="session")
@@ -51,9 +51,9 @@ def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
 @pytest.fixture
 def engine(redis_client: redis.Redis, transactional_db: Any) -> Iterator[Engine]:
     """This process's engine, made anew, on an empty Valkey and a database that commits."""
-    get_engine.cache_clear()
+    forget_engine()
     made = get_engine()
     yield made
     made.stop()
     made.limiter.close()
-    get_engine.cache_clear()
+    forget_engine()

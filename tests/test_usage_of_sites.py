@@ -99,7 +99,7 @@ def test_totals_are_exact_over_processes_and_a_loss_of_redis(tmp_path):
         # One that began and was gone again counts for three seconds.
         deadline = time.monotonic() + 5
         while len(alive := Processes(client, KEYS).alive()) != 4:
-            assert time.monotonic() < deadline, alive
+            assert time.monotonic() < deadline, [(a.pid, a.started_s, a.seen_s) for a in alive]
             time.sleep(0.1)
 
         redis.kill()

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from functools import cache
 from multiprocessing.util import Finalize
 
 from . import conf, ruleset
@@ -409,16 +408,32 @@ def _is_about(compiled: CompiledOverride, facts: RequestFacts, user: UserFacts) 
             return in_networks(facts.address, compiled.networks)
 
 
-@cache
+_engine: Engine | None = None
+_making = threading.Lock()
+
+
 def get_engine() -> Engine:
-    """This process's engine."""
-    return Engine(conf.current())
+    """This process's engine: one, also where threads ask for the first time at once."""
+    global _engine
+    if _engine is None:
+        with _making:
+            if _engine is None:
+                _engine = Engine(conf.current())
+    return _engine
+
+
+def forget_engine() -> None:
+    """Another is made when it is next asked for; for tests, whose settings change."""
+    global _engine
+    _engine = None
 
 
 def _after_fork() -> None:
-    if get_engine.cache_info().currsize:
-        # Another thread of the parent's may have held it.
-        get_engine()._starting = threading.Lock()
+    global _making
+    # Another thread of the parent's may have held them.
+    _making = threading.Lock()
+    if _engine is not None:
+        _engine._starting = threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):

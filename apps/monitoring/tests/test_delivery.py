@@ -215,7 +215,8 @@ def test_without_a_broker_it_is_sent_from_here(hook, settings, monkeypatch):
     monkeypatch.undo()
     channel(hook.url)
     broker = f"redis://127.0.0.1:{free_port()}/0"
-    monkeypatch.setattr(delivery.current_app.conf, "broker_url", broker)
+    # In this order: unset, the one for writing is what the other is, and would stay so.
     monkeypatch.setattr(delivery.current_app.conf, "broker_write_url", broker)
+    monkeypatch.setattr(delivery.current_app.conf, "broker_url", broker)
     fire()
     assert len(hook.taken) == 1

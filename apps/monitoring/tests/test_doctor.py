@@ -16,7 +16,7 @@ from django.core.management import CommandError, call_command
 
 from apps.monitoring.registry import load_hooks
 from apps.ratelimits import conf
-from apps.ratelimits.engine import get_engine
+from apps.ratelimits.engine import forget_engine, get_engine
 from apps.ratelimits.policy.rules import Ruleset
 from apps.ratelimits.storage.keys import Keys
 from apps.ratelimits.storage.ruleset_store import RulesetStore
@@ -48,7 +48,7 @@ def doctor(settings):
         settings.IOTA_RATELIMITS = replace(
             conf.current(), **{"redis_operator_url": "", "redis_url": url, **changes}
         )
-        get_engine.cache_clear()
+        forget_engine()
         output = io.StringIO()
         if not any(option.startswith("--only") for option in options):
             options = (*options, "--only=servers,ruleset")
@@ -59,7 +59,7 @@ def doctor(settings):
             code = ended.code
         finally:
             get_engine().limiter.close()
-            get_engine.cache_clear()
+            forget_engine()
         return code, output.getvalue()
 
     return run

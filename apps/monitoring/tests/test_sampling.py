@@ -16,7 +16,7 @@ from apps.monitoring.history import latest
 from apps.monitoring.metrics import METRICS, Kind
 from apps.monitoring.models import Sample, Source
 from apps.ratelimits import conf
-from apps.ratelimits.engine import get_engine
+from apps.ratelimits.engine import forget_engine, get_engine
 from tests.servers import RedisProcess, flavours, sentinel
 
 pytestmark = pytest.mark.django_db
@@ -31,11 +31,11 @@ def watching(settings):
         settings.IOTA_RATELIMITS = replace(
             conf.current(), redis_url=url, redis_operator_url=operator_url
         )
-        get_engine.cache_clear()
+        forget_engine()
 
     yield at
     get_engine().limiter.close()
-    get_engine.cache_clear()
+    forget_engine()
 
 
 @pytest.fixture(params=flavours())

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 from django.core.management import call_command
 from django.db import transaction
 from django.utils import timezone
 
-from apps.ratelimits import ruleset
+from apps.ratelimits import conf, ruleset
+from apps.ratelimits.engine import forget_engine, get_engine
 from apps.ratelimits.models import Override, RateLimit, RulesetVersion
 from apps.ratelimits.policy.facts import ANONYMOUS, RequestFacts, UserFacts
 from apps.ratelimits.policy.rules import Rule, Ruleset
@@ -195,3 +198,19 @@ def test_a_ruleset_that_cannot_be_read_fails_no_request(engine, redis_client):
     redis_client.hset(engine.limiter.keys.ruleset, "data", unknown)
     engine.start()
     assert [compiled.rule.name for compiled in engine.index.rules] == ["one"]
+
+
+def test_threads_that_ask_first_at_once_get_the_same_engine(engine, monkeypatch):
+    current = conf.current()
+
+    def slowly():
+        time.sleep(0.05)
+        return current
+
+    monkeypatch.setattr(conf, "current", slowly)
+    forget_engine()
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: get_engine(), range(8)))
+    assert len({id(made) for made in found}) == 1
+    found[0].limiter.close()
+    forget_engine()
