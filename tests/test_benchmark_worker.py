@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import sqlite3
-import subprocess
-import sys
 import time
-from contextlib import closing
 from pathlib import Path
 
-import pytest
+from .sites import manage
+from .workers import Worker
 
-from .servers import RedisProcess
-from .sites import ROOT, environment, manage
-
-WAIT_S = 90
+QUEUE = "benchmarks"
 SHORT = "compile"
 LONG = "memory"
 
@@ -51,74 +43,16 @@ BenchmarkRun.objects.create(trigger="staff", state="running", seen_at=long_ago)
 """
 
 
-class Worker:
-    """Of the queue of benchmarks, in a session of its own so that all of it can be killed."""
-
-    def __init__(self, folder: Path, redis_url: str) -> None:
-        self.environment = environment(folder, redis_url, DJANGO_SETTINGS_MODULE="iota.settings")
-        self.log = folder / "worker.log"
-        self._database = folder / "site.sqlite3"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self, concurrency: int = 1, *more: str, queue: str = "benchmarks") -> None:
-        command = [sys.executable, "-m", "celery", "--app", "iota", "worker", "--queues"]
-        command += [queue, "--concurrency", str(concurrency), "--loglevel", "info", *more]
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                command,
-                cwd=ROOT,
-                env=self.environment,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    def ask(self, *names: str) -> None:
-        manage(self.environment, "shell", "-v", "0", "-c", ASK.format(names=list(names)))
-
-    def rows(self, query: str) -> list[tuple[object, ...]]:
-        with closing(sqlite3.connect(self._database, timeout=20)) as connection:
-            return connection.execute(query).fetchall()
-
-    def wait(self, query: str, wanted: list[tuple[object, ...]]) -> None:
-        deadline = time.monotonic() + WAIT_S
-        while (found := self.rows(query)) != wanted:
-            assert time.monotonic() < deadline, f"{found}\n{self.log.read_text()}"
-            time.sleep(0.1)
-
-    def kill(self) -> None:
-        assert self._process is not None
-        os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-
-    def stop(self) -> None:
-        if self._process is None or self._process.poll() is not None:
-            return
-        self._process.terminate()
-        try:
-            self._process.wait(30)
-        except subprocess.TimeoutExpired:
-            self.kill()
-
-
-@pytest.fixture
-def worker(tmp_path):
-    redis = RedisProcess().start()
-    made = Worker(tmp_path, redis.url)
-    try:
-        manage(made.environment, "migrate", "--verbosity", "0")
-        yield made
-    finally:
-        made.stop()
-        redis.stop()
+def ask(worker: Worker, *names: str) -> None:
+    manage(worker.environment, "shell", "-v", "0", "-c", ASK.format(names=list(names)))
 
 
 STATES = "SELECT state FROM benchmarks_benchmarkrun ORDER BY id"
 
 
 def test_runs_are_recorded_one_at_a_time_however_many_processes_there_are(worker):
-    worker.start(concurrency=2)
-    worker.ask(SHORT, SHORT)
+    worker.start(concurrency=2, queue=QUEUE)
+    ask(worker, SHORT, SHORT)
     worker.wait(STATES, [("done",), ("done",)])
     first, second = worker.rows(
         "SELECT started_at, ended_at FROM benchmarks_benchmarkrun ORDER BY started_at"
@@ -132,8 +66,8 @@ def test_runs_are_recorded_one_at_a_time_however_many_processes_there_are(worker
 
 
 def test_a_killed_worker_leaves_a_lost_run_no_measurement_and_no_server(worker):
-    worker.start()
-    worker.ask(LONG)
+    worker.start(queue=QUEUE)
+    ask(worker, LONG)
     worker.wait("SELECT state, current FROM benchmarks_benchmarkrun", [("running", LONG)])
     (server,) = servers_of(worker)
     worker.kill()
@@ -141,8 +75,8 @@ def test_a_killed_worker_leaves_a_lost_run_no_measurement_and_no_server(worker):
     assert worker.rows("SELECT COUNT(*) FROM benchmarks_measurement") == [(0,)]
     manage(worker.environment, "shell", "-v", "0", "-c", LATER)
     assert worker.rows(STATES) == [("lost",)]
-    worker.start(1, "--pool", "solo")  # as `make demo` does
-    worker.ask(SHORT)
+    worker.start(1, "--pool", "solo", queue=QUEUE)  # as `make demo` does
+    ask(worker, SHORT)
     worker.wait(STATES, [("lost",), ("done",)])
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from .servers import RedisProcess
 from .sites import manage
-from .test_benchmark_worker import Worker
+from .workers import Worker
 
 ASK = """
 from django.contrib.auth.models import User
@@ -25,18 +25,6 @@ at = timezone.now() - timedelta(minutes={minutes})
 rows.update(last_run_at=at, date_changed=at)
 PeriodicTask.objects.filter(task="benchmarks.forget_old_runs").update(enabled=False)
 """
-
-
-@pytest.fixture
-def worker(tmp_path):
-    redis = RedisProcess().start()
-    made = Worker(tmp_path, redis.url)
-    try:
-        manage(made.environment, "migrate", "--verbosity", "0")
-        yield made
-    finally:
-        made.stop()
-        redis.stop()
 
 
 def findings(worker: Worker, code: int) -> dict[tuple[str, str], dict[str, str]]:

@@ -11,8 +11,8 @@ from apps.ratelimits.storage.keys import Keys
 
 from .servers import RedisProcess
 from .sites import manage
-from .test_benchmark_worker import Worker
 from .test_redis_files import wait_for
+from .workers import Worker
 
 KEYS = 20_000
 QUEUE = "celery"

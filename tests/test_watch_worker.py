@@ -4,29 +4,11 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
-from .servers import RedisProcess
-from .sites import manage
-from .test_benchmark_worker import Worker
-
 AT = "SELECT COUNT(DISTINCT at) >= 2 FROM monitoring_sample"
 RATES = """
 SELECT s.at, s."values" FROM monitoring_sample s JOIN monitoring_source o ON o.id = s.source_id
 WHERE o.kind = 'node' ORDER BY s.at
 """
-
-
-@pytest.fixture
-def worker(tmp_path):
-    redis = RedisProcess().start()
-    made = Worker(tmp_path, redis.url)
-    try:
-        manage(made.environment, "migrate", "--verbosity", "0")
-        yield made
-    finally:
-        made.stop()
-        redis.stop()
 
 
 def test_samples_come_by_themselves(worker, tmp_path):
