@@ -111,6 +111,7 @@ def test_a_run_a_comparison_and_what_is_open_without_a_script(site, browser, pas
     run = page.url
 
     page.get_by_role("link", name="Compare with its baseline").press("Enter")
+    expect(page.locator("#comparison tbody tr")).to_have_count(2)
     compared = table(page, "comparison")
     assert [row[0] for row in compared] == ["check time ours", "http requests"]
     assert fits(page)

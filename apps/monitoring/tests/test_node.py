@@ -214,7 +214,7 @@ def test_lag_is_of_the_replica_that_froze_and_it_is_lost_once_it_is_missing(flav
     wait_for(online)
     (of_replica,) = looked(replica.url)
     assert of_replica.role == "replica"
-    assert of_replica.said.values["replication_lag_s"] == 0
+    assert of_replica.said.values["replication_lag_s"] <= 2
     assert f"of 127.0.0.1:{primary.port}" in of_replica.said.notes["replication_lag_s"]
     replica.pause()
     try:
