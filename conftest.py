@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import redis
 
+from apps.ratelimits import engine as engine_module
 from apps.ratelimits.engine import Engine, forget_engine, get_engine
 
 
@@ -56,4 +58,18 @@ def engine(redis_client: redis.Redis, transactional_db: Any) -> Iterator[Engine]
     yield made
     made.stop()
     made.limiter.close()
+    forget_engine()
+
+
+@pytest.fixture(autouse=True)
+def _no_engine_of_a_test_before() -> Iterator[None]:
+    """A test that made an engine takes it along, and its ruleset: the next begins with neither."""
+    yield
+    left = engine_module._engine
+    if left is None:
+        return
+    left.stop()
+    with contextlib.suppress(redis.RedisError, OSError):
+        left.limiter.store._client.delete(left.limiter.keys.ruleset)
+    left.limiter.close()
     forget_engine()
