@@ -63,13 +63,13 @@ def engine(redis_client: redis.Redis, transactional_db: Any) -> Iterator[Engine]
 
 @pytest.fixture(autouse=True)
 def _no_engine_of_a_test_before() -> Iterator[None]:
-    """A test that made an engine takes it along, and its ruleset: the next begins with neither."""
+    """A test that made an engine takes it and its ruleset along."""
     yield
     left = engine_module._engine
     if left is None:
         return
     left.stop()
     with contextlib.suppress(redis.RedisError, OSError):
-        left.limiter.store._client.delete(left.limiter.keys.ruleset)
+        left.store._client.delete(left.limiter.keys.ruleset)
     left.limiter.close()
     forget_engine()
