@@ -17,8 +17,9 @@ from django.http import HttpRequest
 from django.urls import Resolver404, ResolverMatch, resolve, reverse
 
 from .. import conf, ruleset
-from ..engine import Plan, get_engine
+from ..engine import get_engine
 from ..models import Override, RateLimit
+from ..planning import Plan
 from ..policy.client_ip import client_address
 from ..policy.errors import PolicyError
 from ..policy.facts import ANONYMOUS, UserFacts
