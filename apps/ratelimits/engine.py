@@ -230,7 +230,7 @@ class Engine:
     def plan(
         self, candidates: list[CompiledRule], facts: RequestFacts, user: UserFacts = ANONYMOUS
     ) -> Plan:
-        """Whom each limit counts, overrides applied."""
+        """Whom each limit counts; overrides applied, and canaries as they are for this client."""
         now_us = time.time_ns() // 1000
         rules: list[Rule] = []
         places: list[int] = []
@@ -241,6 +241,10 @@ class Engine:
             rule = compiled.rule
             if compiled.particular and not applies_to(rule, user):
                 continue
+            if compiled.canary is not None:
+                who = self.limiter.digests.of(identity_parts(rule, facts, user))
+                compiled = compiled.canary.of(who)
+                rule = compiled.rule
             if compiled.overrides:
                 outcome = as_overridden(compiled, facts, user, now_us)
                 if outcome is None:
