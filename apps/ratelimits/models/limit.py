@@ -266,7 +266,12 @@ class RateLimit(PublishedModel):
 
     @property
     def canary_permille(self) -> int:
-        return int(Decimal(str(self.canary_percent)) * 10)
+        return int(Decimal(str(self.canary_percent or 0)) * 10)
+
+    def check_mode(self, mode: str) -> None:
+        """Raises PolicyError where the limit cannot be in this mode as it is otherwise."""
+        if mode == self.Mode.CANARY:
+            rules.check_canary(self.as_counted_by())
 
     def as_path(self) -> rules.PathPattern:
         return rules.PathPattern(rules.PathKind(self.path_kind), self.path)
@@ -340,11 +345,10 @@ class RateLimit(PublishedModel):
             return {}
         if self.canary_percent is None:
             return {"canary_percent": "Say for what percentage of clients it is enforced."}
-        if rules.CountedBy.EVERYONE in self.as_counted_by():
-            return {
-                "mode": "Everyone together is one count, of which no part can be tried out: choose "
-                "shadow, or count by something else."
-            }
+        try:
+            self.check_mode(self.mode)
+        except PolicyError as error:
+            return {"mode": str(error)}
         return {}
 
     def _clean_rate(self) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -225,6 +226,15 @@ def parse_statuses(text: str) -> tuple[tuple[int, int], ...]:
     return tuple(ranges)
 
 
+def check_canary(counted_by: Collection[CountedBy]) -> None:
+    """Raises PolicyError where a limit that counts so cannot be tried out with some clients."""
+    if CountedBy.EVERYONE in counted_by:
+        raise PolicyError(
+            "everyone together is one count, of which no part can be tried out: choose shadow, or "
+            "count by something else"
+        )
+
+
 def check_lease(lease: int, rate: Rate, counts: Counts) -> None:
     """Raises PolicyError where processes cannot take so many units ahead of use; 0 is none."""
     if not lease:
@@ -335,11 +345,7 @@ class Rule:
                 f"a canary for {self.canary_permille / 10:g} % of clients: use 0.1 to 99.9; for "
                 "nobody there is shadow, for everyone enforce"
             )
-        if CountedBy.EVERYONE in self.counted_by:
-            raise PolicyError(
-                "everyone together is one count, of which no part can be tried out: choose shadow, "
-                "or count by something else"
-            )
+        check_canary(self.counted_by)
 
     def counts_response(self, status: int, raised: AbstractSet[str]) -> bool:
         """Whether a request that was answered so, and raised these signals, counts."""

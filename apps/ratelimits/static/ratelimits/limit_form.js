@@ -1,5 +1,5 @@
 // While a limit's form is edited: shows the fields that belong to a choice only where that choice is
-// made, and keeps the sentence above the form true, which the server words.
+// made, and keeps the sentence and the steps above the form true, which the server words.
 "use strict";
 (() => {
   const form = document.getElementById("ratelimit_form");
@@ -7,6 +7,7 @@
 
   // A burst or a lease elsewhere is refused, not dropped: one that was typed in stays in sight.
   const APPLIES = {
+    canary_percent: (data) => data.get("mode") === "canary",
     header: (data) => data.getAll("counted_by").includes("header"),
     view_argument: (data) => data.getAll("counted_by").includes("view_argument"),
     identities: (data) => !data.getAll("counted_by").includes("everyone"),
@@ -28,6 +29,7 @@
   };
 
   const sentence = document.getElementById("limit-sentence");
+  const life = document.getElementById("limit-life");
   const PAUSE_MS = 200;
   const UNKNOWN = "The server does not answer: what this limit will do is not known.";
   const MAY_NOT_EDIT = 403; // The form is only shown: the sentence that came with it stays.
@@ -37,11 +39,13 @@
   const ask = async () => {
     if (asked) asked.abort();
     asked = new AbortController();
+    const request = { method: "POST", body: new FormData(form), signal: asked.signal };
     try {
-      const request = { method: "POST", body: new FormData(form), signal: asked.signal };
       const answer = await fetch(sentence.dataset.url, request);
       if (answer.status === MAY_NOT_EDIT) return;
       sentence.textContent = answer.ok ? await answer.text() : UNKNOWN;
+      const steps = life && (await fetch(life.dataset.url, request));
+      if (steps && steps.status === 200) life.innerHTML = await steps.text();
     } catch (error) {
       if (error.name !== "AbortError") sentence.textContent = UNKNOWN;
     }
