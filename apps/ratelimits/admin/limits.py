@@ -31,6 +31,7 @@ from . import lockout
 from .asking import AskingForm
 from .base import CheckboxSelectMultiple, PublishedAdmin, Select
 from .in_force import TellsWhatIsInForce
+from .keeping import TellsWhoIsCounted
 from .life_cycle import PhaseFilter, TellsTheLifeCycle
 
 MOST_TYPED = 3
@@ -111,13 +112,13 @@ class RateLimitForm(AskingForm):
 
 
 @admin.register(RateLimit)
-class RateLimitAdmin(TellsTheLifeCycle, TellsWhatIsInForce, PublishedAdmin):
+class RateLimitAdmin(TellsTheLifeCycle, TellsWhoIsCounted, TellsWhatIsInForce, PublishedAdmin):
     form = RateLimitForm
     list_display = ("name", "covers", "rate", "algorithm", "shown_mode", "when", "updated_at")
     list_filter = ("mode", PhaseFilter, "algorithm", CountedByFilter, "path_kind")
     search_fields = ("name", "path", "host", "message")
     autocomplete_fields = ("groups",)
-    readonly_fields = ("identities_now",)
+    readonly_fields = ("identities_now", "counted_now")
     actions = ("shadow", "canary", "enforce", "switch_off")
     list_filter_submit = False
     warn_unsaved_form = True
@@ -154,6 +155,7 @@ class RateLimitAdmin(TellsTheLifeCycle, TellsWhatIsInForce, PublishedAdmin):
                     "statuses",
                     "signal",
                     "start_afresh",
+                    "counted_now",
                 )
             },
         ),

@@ -13,7 +13,7 @@ from hashlib import blake2b
 from .rules import Rule
 
 PLACE_BYTES = 8
-PLACES = 256**PLACE_BYTES
+PLACES = 1 << 8 * PLACE_BYTES
 
 
 def place(rule_id: int, digest: str) -> int:

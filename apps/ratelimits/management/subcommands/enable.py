@@ -7,8 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from ... import modes
-from ...models import RateLimit
-from ...policy.rules import IN_FORCE
+from ...policy.rules import IN_FORCE, Mode
 from .changing import carry_out
 
 HELP = "switch limits on again, in every process within a second"
@@ -22,7 +21,7 @@ switched off and nobody edited since.
 
 exit codes: 0 done, or they were on already; 1 no such limit, or Redis did not hear of it
 """
-ON = [mode.value for mode in RateLimit.Mode if mode in IN_FORCE]
+ON = [mode.value for mode in Mode if mode in IN_FORCE]
 
 
 def add_arguments(parser: CommandParser) -> None:

@@ -51,11 +51,42 @@
     }
   };
 
+  // What an edit of the rate does to those who have something counted: only then is Redis asked.
+  const RATE = ["algorithm", "quota", "window_amount", "window_unit", "burst", "cost", "counted_by",
+    "header", "view_argument", "block_amount", "block_unit", "charge_denied", "mode"];
+  const rate = () => {
+    const data = new FormData(form);
+    return JSON.stringify(RATE.map((name) => data.getAll(name)));
+  };
+  let told = rate();
+  let weighing = null;
+  const weigh = async () => {
+    const keeping = document.getElementById("limit-keeping");
+    const wanted = rate();
+    if (!keeping || wanted === told) return;
+    told = wanted;
+    if (weighing) weighing.abort();
+    weighing = new AbortController();
+    try {
+      const answer = await fetch(keeping.dataset.url, {
+        method: "POST",
+        body: new FormData(form),
+        headers: { "X-Requested-With": "fetch" },
+        signal: weighing.signal,
+      });
+      if (answer.ok) keeping.outerHTML = await answer.text();
+    } catch (error) {
+      if (error.name !== "AbortError") keeping.textContent = UNKNOWN;
+    }
+  };
+
   const edited = () => {
     arrange();
-    if (!sentence) return; // Only the theme has a place for it.
     clearTimeout(timer);
-    timer = setTimeout(ask, PAUSE_MS);
+    timer = setTimeout(() => {
+      if (sentence) ask(); // Only the theme has a place for it.
+      weigh();
+    }, PAUSE_MS);
   };
   arrange();
   form.addEventListener("input", edited);
