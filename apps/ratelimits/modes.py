@@ -15,6 +15,7 @@ from django.db.models import OuterRef, Subquery
 from django.utils import timezone
 
 from .models import RateLimit
+from .policy.errors import PolicyError
 
 REASON = "manage.py ratelimit"
 WAS = f"{REASON} disable: was "
@@ -26,6 +27,10 @@ class UnknownLimits(Exception):
     def __init__(self, names: Iterable[str]) -> None:
         self.names = sorted(names)
         super().__init__(", ".join(self.names))
+
+
+class Impossible(Exception):
+    """A limit cannot be in the mode that was wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +45,18 @@ class Change:
 def set_modes(wanted: Mapping[str, str], *, dry_run: bool = False) -> list[Change]:
     """Bring limits, by name, to modes: all in one transaction, which raises the version once for
     each mode and is published after it. Returns what changed, or would. Raises UnknownLimits
-    where a name is none, and changes nothing then."""
+    where a name is none, Impossible where a limit cannot be in that mode, and changes nothing
+    then."""
     with transaction.atomic():
         limits = list(RateLimit.objects.select_for_update().filter(name__in=wanted))
         if unknown := set(wanted).difference(limit.name for limit in limits):
             raise UnknownLimits(unknown)
         found = [limit for limit in limits if limit.mode != wanted[limit.name]]
+        for limit in found:
+            try:
+                limit.check_mode(wanted[limit.name])
+            except PolicyError as error:
+                raise Impossible(f"{limit.name} cannot be a canary: {error}.") from error
         changes = [Change(limit.name, limit.mode, wanted[limit.name]) for limit in found]
         if not dry_run:
             now = timezone.now()

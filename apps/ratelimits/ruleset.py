@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 def load() -> rules.Ruleset:
-    """All limits that are not off, with the version at which they were so.
+    """All limits that are in force, with the version at which they were so.
 
     The version is read before and after: an edit that commits in between is read again.
     """
@@ -39,7 +39,7 @@ def _rules() -> Iterator[rules.Rule]:
     """What cannot be enforced (written past the form) is left out and named in the log: one bad
     row must not keep every other limit from being published."""
     overrides = list(Override.objects.all())
-    limits = RateLimit.objects.exclude(mode=RateLimit.Mode.OFF).prefetch_related("groups")
+    limits = RateLimit.objects.filter(mode__in=rules.IN_FORCE).prefetch_related("groups")
     for limit in limits:
         try:
             rule = with_overrides(limit, overrides)
@@ -89,6 +89,7 @@ def as_rule(
         rate=limit.as_rate(),
         epoch=limit.epoch,
         mode=rules.Mode(limit.mode),
+        canary_permille=limit.canary_permille,
         methods=frozenset(split_lines(limit.methods)),
         path=limit.as_path(),
         host=limit.host.lower(),

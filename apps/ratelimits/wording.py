@@ -18,8 +18,11 @@ MAX_NAMED = 3
 """Of groups or networks; further ones are counted."""
 
 MODES = {
+    RateLimit.Mode.DRAFT: "Draft, which is not in force; enforced it would say: ",
     RateLimit.Mode.OFF: "Off; enforced it would say: ",
     RateLimit.Mode.SHADOW: "Shadow, which never blocks; enforced it would say: ",
+    RateLimit.Mode.CANARY: "Canary, for {percent} of clients and always the same ones; the others "
+    "are only counted. To those it says: ",
     RateLimit.Mode.ENFORCE: "",
 }
 AUDIENCES = {
@@ -37,7 +40,12 @@ def sentence(limit: RateLimit, groups: Iterable[object]) -> str:
         text += f" {_ahead(limit)}"
     if limit.identities:
         text += f" {_at_most(limit)}"
-    return MODES[RateLimit.Mode(limit.mode)] + text
+    return MODES[RateLimit.Mode(limit.mode)].format(percent=percent(limit)) + text
+
+
+def percent(limit: RateLimit) -> str:
+    """Of a canary's clients: ``10 %``, ``0.5 %``."""
+    return f"{limit.canary_permille / 10:g} %"
 
 
 def _who(limit: RateLimit) -> str:

@@ -32,6 +32,11 @@ else:
     from django.forms import CheckboxInput, CheckboxSelectMultiple, Select
 
 
+def badge(key: str, text: str) -> Any:
+    """The value of a column whose ``label`` maps keys to colours: only the theme has those."""
+    return (key, text) if apps.is_installed("unfold") else text
+
+
 class PublishedAdmin(SimpleHistoryAdmin, ModelAdmin):  # type: ignore[misc]
     """Says so where an edit was saved but could not be published, or where nothing is enforced."""
 

@@ -31,6 +31,8 @@ from . import lockout
 from .asking import AskingForm
 from .base import CheckboxSelectMultiple, PublishedAdmin, Select
 from .in_force import TellsWhatIsInForce
+from .keeping import TellsWhoIsCounted
+from .life_cycle import PhaseFilter, TellsTheLifeCycle
 
 MOST_TYPED = 3
 """Limits whose names a person would type; of more, all are switched off together."""
@@ -110,19 +112,19 @@ class RateLimitForm(AskingForm):
 
 
 @admin.register(RateLimit)
-class RateLimitAdmin(TellsWhatIsInForce, PublishedAdmin):
+class RateLimitAdmin(TellsTheLifeCycle, TellsWhoIsCounted, TellsWhatIsInForce, PublishedAdmin):
     form = RateLimitForm
-    list_display = ("name", "covers", "rate", "algorithm", "mode", "updated_at")
-    list_filter = ("mode", "algorithm", CountedByFilter, "path_kind")
+    list_display = ("name", "covers", "rate", "algorithm", "shown_mode", "when", "updated_at")
+    list_filter = ("mode", PhaseFilter, "algorithm", CountedByFilter, "path_kind")
     search_fields = ("name", "path", "host", "message")
     autocomplete_fields = ("groups",)
-    readonly_fields = ("identities_now",)
-    actions = ("enforce", "shadow", "switch_off")
+    readonly_fields = ("identities_now", "counted_now")
+    actions = ("shadow", "canary", "enforce", "switch_off")
     list_filter_submit = False
     warn_unsaved_form = True
     change_form_before_template = "ratelimits/sentence.html"
     fieldsets = (
-        (None, {"fields": ("name", "mode", "lock_out")}),
+        (None, {"fields": ("name", ("mode", "canary_percent"), "lock_out")}),
         ("Which requests", {"fields": (("path_kind", "path"), ("methods", "host"))}),
         (
             "Who",
@@ -153,6 +155,7 @@ class RateLimitAdmin(TellsWhatIsInForce, PublishedAdmin):
                     "statuses",
                     "signal",
                     "start_afresh",
+                    "counted_now",
                 )
             },
         ),
@@ -191,15 +194,28 @@ class RateLimitAdmin(TellsWhatIsInForce, PublishedAdmin):
     @admin.action(description="Enforce selected limits", permissions=["change"])
     def enforce(self, request: HttpRequest, queryset: QuerySet[RateLimit]) -> HttpResponse | None:
         """Asks first where one of them would lock this person out, or stop health checks."""
-        asked = _Asked(request, queryset)
+        return self._deny(request, queryset, RateLimit.Mode.ENFORCE)
+
+    @admin.action(
+        description="Canary selected limits: enforce for their percentage of clients",
+        permissions=["change"],
+    )
+    def canary(self, request: HttpRequest, queryset: QuerySet[RateLimit]) -> HttpResponse | None:
+        """Asks as ``enforce`` does: staff may be in it."""
+        return self._deny(request, queryset, RateLimit.Mode.CANARY)
+
+    def _deny(
+        self, request: HttpRequest, queryset: QuerySet[RateLimit], mode: RateLimit.Mode
+    ) -> HttpResponse | None:
+        asked = _Asked(request, queryset, mode)
         answer = request.POST.get("confirmed")
         if asked.speaking and (not answer or request.POST.get("told") != asked.told):
             return self._ask(request, asked, again=bool(answer))
         chosen = asked.harmless if answer == "harmless" else [*asked.harmless, *asked.harmful]
-        self._set_mode(request, chosen, RateLimit.Mode.ENFORCE, of=len(queryset))
+        self._set_mode(request, chosen, mode, of=len(queryset))
         for limit, why in asked.broken:
             self.message_user(
-                request, f"{limit} was left as it is. It cannot be enforced: {why}.",
+                request, f"{limit} was left as it is. It cannot {asked.verb}: {why}.",
                 messages.WARNING,
             )  # fmt: skip
         return None
@@ -210,7 +226,7 @@ class RateLimitAdmin(TellsWhatIsInForce, PublishedAdmin):
             self.message_user(request, said, messages.WARNING)
         context = {
             **self.admin_site.each_context(request),
-            "title": f"Enforce {asked.of:,} limit{pluralize(asked.of)}?",
+            "title": f"{asked.mode.label} {asked.of:,} limit{pluralize(asked.of)}?",
             "opts": self.model._meta,
             "media": self.media,
             "asked": asked,
@@ -255,7 +271,9 @@ class RateLimitAdmin(TellsWhatIsInForce, PublishedAdmin):
             raise PermissionDenied
         form = self.get_form(request)(request.POST)
         form.is_valid()
-        needed = {"quota", "window_amount", "window_unit", "cost", "lease", "counted_by"}
+        needed = {"mode", "quota", "window_amount", "window_unit", "cost", "lease", "counted_by"}
+        if form.data.get("mode") == RateLimit.Mode.CANARY:
+            needed.add("canary_percent")
         if missing := needed.difference(form.cleaned_data):
             named = [form[name] for name in sorted(missing)]
             wrong = [f"{field.label}: {field.errors[0]}" for field in named if field.data]
@@ -296,19 +314,22 @@ class _Speaking(NamedTuple):
 
 
 class _Asked:
-    """The limits that are to be enforced, by what speaks against it."""
+    """The limits that are to be enforced, or to be canaries, by what speaks against it."""
 
-    def __init__(self, request: HttpRequest, limits: Iterable[RateLimit]) -> None:
+    def __init__(
+        self, request: HttpRequest, limits: Iterable[RateLimit], mode: RateLimit.Mode
+    ) -> None:
+        self.mode = mode
         lock_out = lockout.LockOut(request)
         self.limits = list(limits)
         self.harmless: list[RateLimit] = []
         self.speaking: list[_Speaking] = []
         self.broken: list[tuple[RateLimit, PolicyError]] = []
         for limit in self.limits:
-            if limit.mode == RateLimit.Mode.ENFORCE:
+            if limit.mode == mode:
                 continue
             as_enforced = copy(limit)
-            as_enforced.mode = RateLimit.Mode.ENFORCE
+            as_enforced.mode = mode
             try:
                 reasons = lock_out.reasons_of_limit(as_enforced)
             except PolicyError as error:
@@ -327,6 +348,10 @@ class _Asked:
     @property
     def of(self) -> int:
         return len(self.harmless) + len(self.speaking)
+
+    @property
+    def verb(self) -> str:
+        return "be a canary" if self.mode == RateLimit.Mode.CANARY else "be enforced"
 
     @property
     def way_back(self) -> str:

@@ -17,13 +17,23 @@ from django.http import HttpRequest
 from django.urls import Resolver404, ResolverMatch, resolve, reverse
 
 from .. import conf, ruleset
-from ..engine import Plan, get_engine
+from ..engine import get_engine
 from ..models import Override, RateLimit
+from ..planning import Plan
 from ..policy.client_ip import client_address
 from ..policy.errors import PolicyError
 from ..policy.facts import ANONYMOUS, UserFacts
 from ..policy.matching import Index, compile_ruleset
-from ..policy.rules import Algorithm, Audience, CountedBy, FailurePolicy, Mode, Rule, Ruleset
+from ..policy.rules import (
+    BLOCKING,
+    Algorithm,
+    Audience,
+    CountedBy,
+    FailurePolicy,
+    Mode,
+    Rule,
+    Ruleset,
+)
 from ..request_facts import request_facts, user_facts
 
 HOUR_US = 3_600_000_000
@@ -71,10 +81,11 @@ class LockOut:
     def reasons(self, rule: Rule) -> tuple[str, ...]:
         """What to tell whoever saves this limit, a text per reason; empty where it leaves the
         admin usable to them and health checks alone. Overrides count."""
-        if rule.mode is not Mode.ENFORCE:
+        if rule.mode not in BLOCKING:
             return ()
-        # Whenever it is active: a limit that begins tomorrow locks out tomorrow.
-        always = replace(rule, active_from_us=None, active_until_us=None)
+        # Whenever it is active: a limit that begins tomorrow locks out tomorrow. And for whomever:
+        # who is in a canary depends on the address that staff have today.
+        always = replace(rule, mode=Mode.ENFORCE, active_from_us=None, active_until_us=None)
         index = compile_ruleset(Ruleset(version=0, rules=(always,)))
         said: dict[str, str] = {}
         for visit, plan in self._covered(index, _work(rule, self._editor)):
@@ -105,7 +116,7 @@ class LockOut:
         after += [saved] if saved is not None else []
         edited = [override for override in (*before, saved) if override and override.pk in gone]
         named: dict[str, list[str]] = {}
-        enforced = RateLimit.objects.filter(mode=RateLimit.Mode.ENFORCE)
+        enforced = RateLimit.objects.filter(mode__in=BLOCKING)
         for limit in enforced.prefetch_related("groups"):
             if not any(override.limit_id in (None, limit.pk) for override in edited):
                 continue

@@ -13,12 +13,13 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+from .canary import is_in
 from .client_ip import Span, in_networks, parse_span
 from .errors import PolicyError
 from .facts import RequestFacts, UserFacts
 from .path_index import PathIndex
 from .paths import CompiledPath, PathTest, compile_path
-from .rules import Audience, Override, OverrideAction, Rule, Ruleset, with_quota
+from .rules import Audience, Mode, Override, OverrideAction, Rule, Ruleset, with_quota
 
 Condition = Callable[[RequestFacts, int], bool]
 """Of a request and the time (us)."""
@@ -59,6 +60,22 @@ class CompiledRule:
     conditions: tuple[Condition, ...]
     """What its path's place leaves to ask: nothing of the parts that the rule does not use."""
     overrides: tuple[CompiledOverride, ...]
+    canary: Canary | None = None
+    """What is asked in its stead, where it is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """A limit as it is for those in it and for those outside, made once: the same objects for
+    every request."""
+
+    rule: Rule
+    enforced: CompiledRule
+    shadow: CompiledRule
+
+    def of(self, digest: str) -> CompiledRule:
+        """As it is for whom the limit counts so."""
+        return self.enforced if is_in(self.rule, digest) else self.shadow
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +118,7 @@ def compile_ruleset(ruleset: Ruleset) -> Index:
 def compile_rule(rule: Rule) -> CompiledRule:
     """Raises PolicyError where a part of the rule cannot be enforced."""
     path = compile_path(rule.path)
-    return CompiledRule(
+    compiled = CompiledRule(
         rule=rule,
         needs_user=rule.needs_user,
         needs_groups=rule.needs_groups,
@@ -113,6 +130,16 @@ def compile_rule(rule: Rule) -> CompiledRule:
         conditions=tuple(_conditions(rule, path.test)),
         overrides=tuple(_compile_override(override, rule) for override in rule.overrides),
     )
+    if rule.mode is not Mode.CANARY:
+        return compiled
+    forms = Canary(rule, _in_mode(compiled, Mode.ENFORCE), _in_mode(compiled, Mode.SHADOW))
+    return replace(compiled, canary=forms)
+
+
+def _in_mode(compiled: CompiledRule, mode: Mode) -> CompiledRule:
+    rule = replace(compiled.rule, mode=mode)
+    overrides = tuple(_compile_override(override, rule) for override in rule.overrides)
+    return replace(compiled, rule=rule, overrides=overrides)
 
 
 def _conditions(rule: Rule, path_test: PathTest | None) -> Iterator[Condition]:

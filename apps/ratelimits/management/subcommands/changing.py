@@ -12,6 +12,7 @@ from ... import conf, modes
 from ...engine import get_engine
 from ...models import RateLimit
 from ...modes import Change
+from ...policy.rules import IN_FORCE
 from ...storage.errors import Unavailable
 
 NOT_HEARD = (
@@ -30,6 +31,8 @@ def carry_out(
         changes = modes.set_modes(wanted, dry_run=dry_run)
     except modes.UnknownLimits as error:
         raise CommandError(_unknown(error.names)) from error
+    except modes.Impossible as error:
+        raise CommandError(f"{error} Nothing was changed.") from error
     published = None if dry_run else _published()
     if as_json:
         rows = [{"name": c.name, "before": c.before, "after": c.after} for c in changes]
@@ -69,9 +72,9 @@ def _say(
 
 
 def restoring(changes: Sequence[Change]) -> str:
-    """The command that undoes them."""
-    on = " ".join(f"{c.name}:{c.before}" for c in changes if c.before != RateLimit.Mode.OFF)
-    off = " ".join(c.name for c in changes if c.before == RateLimit.Mode.OFF)
+    """The command that undoes them; what was a draft is off then."""
+    on = " ".join(f"{c.name}:{c.before}" for c in changes if c.before in IN_FORCE)
+    off = " ".join(c.name for c in changes if c.before not in IN_FORCE)
     commands = [f"manage.py ratelimit enable {on}"] if on else []
     commands += [f"manage.py ratelimit disable {off}"] if off else []
     return " && ".join(commands)

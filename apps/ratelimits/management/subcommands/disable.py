@@ -15,7 +15,8 @@ EXAMPLES = """examples:
   manage.py ratelimit disable --all --dry-run
   manage.py ratelimit disable login api-per-address
 
-It prints the command that switches them on again, each in the mode that it had.
+It prints the command that switches them on again, each in the mode that it had. Drafts are not in
+force, and stay drafts.
 
 exit codes: 0 done, or they were off already; 1 no such limit, or Redis did not hear of it
 """
@@ -35,9 +36,12 @@ def run(command: BaseCommand, options: dict[str, Any]) -> None:
         names = list(RateLimit.objects.values_list("name", flat=True))
         if not names:
             raise CommandError("There is no limit.")
+    drafts = RateLimit.objects.filter(mode=RateLimit.Mode.DRAFT, name__in=names)
+    wanted = dict.fromkeys(names, RateLimit.Mode.OFF.value)
+    wanted |= dict.fromkeys(drafts.values_list("name", flat=True), RateLimit.Mode.DRAFT.value)
     carry_out(
         command,
-        dict.fromkeys(names, RateLimit.Mode.OFF.value),
+        wanted,
         dry_run=options["dry_run"],
         as_json=options["json"],
         done="off",

@@ -7,12 +7,12 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from ... import modes
-from ...models import RateLimit
+from ...policy.rules import IN_FORCE, Mode
 from .changing import carry_out
 
 HELP = "switch limits on again, in every process within a second"
 EXAMPLES = """examples:
-  manage.py ratelimit enable login:enforce api-together:shadow
+  manage.py ratelimit enable login:enforce api-together:shadow search:canary
   manage.py ratelimit enable login
   manage.py ratelimit enable --all
 
@@ -21,7 +21,7 @@ switched off and nobody edited since.
 
 exit codes: 0 done, or they were on already; 1 no such limit, or Redis did not hear of it
 """
-ON = [mode.value for mode in RateLimit.Mode if mode is not RateLimit.Mode.OFF]
+ON = [mode.value for mode in Mode if mode in IN_FORCE]
 
 
 def add_arguments(parser: CommandParser) -> None:
