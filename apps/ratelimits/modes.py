@@ -15,6 +15,7 @@ from django.db.models import OuterRef, Subquery
 from django.utils import timezone
 
 from .models import RateLimit
+from .models.entries import keep_groups
 
 REASON = "manage.py ratelimit"
 WAS = f"{REASON} disable: was "
@@ -55,7 +56,8 @@ def set_modes(wanted: Mapping[str, str], *, dry_run: bool = False) -> list[Chang
             for mode, alike in groupby(sorted(found, key=_mode), key=_mode):
                 pks = [limit.pk for limit in alike]
                 RateLimit.objects.filter(pk__in=pks).update(mode=mode, updated_at=now)
-            RateLimit.history.bulk_history_create(found, update=True)
+            entries = RateLimit.history.bulk_history_create(found, update=True)
+            keep_groups(entries)
     return changes
 
 
