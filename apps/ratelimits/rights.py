@@ -30,7 +30,11 @@ def in_force(row: RateLimit | Override) -> bool:
     every limit is in force, whatever limits there are."""
     if isinstance(row, RateLimit):
         return denies(row.mode)
-    return row.limit is None or denies(row.limit.mode)
+    if row.limit_id is None:
+        return True
+    mode = RateLimit.objects.filter(pk=row.limit_id).values_list("mode", flat=True).first()
+    # Of a limit that is gone, nothing.
+    return mode is not None and denies(mode)
 
 
 def may_publish(user: _User) -> bool:

@@ -27,9 +27,11 @@ from ..policy.errors import PolicyError
 from ..policy.rules import CountedBy
 from ..storage.errors import Unavailable
 from ..validators import METHODS, split_lines, validate_methods
-from . import lockout
-from .asking import AskingForm
+from . import lockout, publishing
 from .base import CheckboxSelectMultiple, PublishedAdmin, Select
+from .edit_form import LimitEditForm
+from .edit_text import NOTHING_DONE
+from .edits import EditsPage
 from .in_force import TellsWhatIsInForce
 
 MOST_TYPED = 3
@@ -66,7 +68,7 @@ def _signals() -> list[tuple[str, str]]:
     return [("", "---------"), *((name, name) for name in raised.known())]
 
 
-class RateLimitForm(AskingForm):
+class RateLimitForm(LimitEditForm):
     start_afresh = forms.BooleanField(
         required=False,
         help_text="Forget what has been counted so far: everyone begins with a full quota. "
@@ -110,7 +112,7 @@ class RateLimitForm(AskingForm):
 
 
 @admin.register(RateLimit)
-class RateLimitAdmin(TellsWhatIsInForce, PublishedAdmin):
+class RateLimitAdmin(TellsWhatIsInForce, EditsPage, PublishedAdmin):
     form = RateLimitForm
     list_display = ("name", "covers", "rate", "algorithm", "mode", "updated_at")
     list_filter = ("mode", "algorithm", CountedByFilter, "path_kind")
@@ -188,10 +190,13 @@ class RateLimitAdmin(TellsWhatIsInForce, PublishedAdmin):
             known["_identities_now"] = _identities_now(limit)
         return str(known["_identities_now"])
 
-    @admin.action(description="Enforce selected limits", permissions=["change"])
+    @admin.action(description="Enforce selected limits", permissions=["publish"])
     def enforce(self, request: HttpRequest, queryset: QuerySet[RateLimit]) -> HttpResponse | None:
         """Asks first where one of them would lock this person out, or stop health checks."""
         asked = _Asked(request, queryset)
+        if publishing.lacks_reason(request, (), comes=asked.of > 0):
+            self.message_user(request, NOTHING_DONE, messages.ERROR)
+            return None
         answer = request.POST.get("confirmed")
         if asked.speaking and (not answer or request.POST.get("told") != asked.told):
             return self._ask(request, asked, again=bool(answer))
@@ -214,6 +219,7 @@ class RateLimitAdmin(TellsWhatIsInForce, PublishedAdmin):
             "opts": self.model._meta,
             "media": self.media,
             "asked": asked,
+            "reason": publishing.reason(request),
             "action_checkbox_name": ACTION_CHECKBOX_NAME,
             "select_across": request.POST.get("select_across"),
         }
@@ -232,11 +238,16 @@ class RateLimitAdmin(TellsWhatIsInForce, PublishedAdmin):
         self, request: HttpRequest, limits: Iterable[RateLimit], mode: RateLimit.Mode, *, of: int
     ) -> None:
         """Saved one by one: each change belongs in the history and the audit log."""
+        limits = publishing.theirs(request, limits)
+        if publishing.lacks_reason(request, (limit for limit in limits if limit.mode != mode)):
+            self.message_user(request, NOTHING_DONE, messages.ERROR)
+            return
         changed = 0
         for limit in limits:
             if limit.mode == mode:
                 continue
             limit.mode = mode
+            publishing.with_reason(request, limit)
             limit.save()
             self.log_change(request, limit, f"Mode set to {mode.value}.")
             changed += 1
