@@ -16,9 +16,7 @@ from django.db import DEFAULT_DB_ALIAS
 VIEWERS, EDITORS, PUBLISHERS = "Rate limit viewers", "Rate limit editors", "Rate limit publishers"
 
 
-def make(
-    apps: Any, rights: Mapping[str, Iterable[str]], *, using: str = DEFAULT_DB_ALIAS
-) -> None:
+def make(apps: Any, rights: Mapping[str, Iterable[str]], *, using: str = DEFAULT_DB_ALIAS) -> None:
     """Add to groups, by name, permissions such as ``ratelimits.view_ratelimit``; a group that is
     not there is made. ``apps``: the migration's. What is of no installed app or model is left out.
     """
@@ -52,7 +50,9 @@ def _model_of(app: str, codename: str) -> tuple[str, str] | None:
         options = model._meta
         labels = dict(options.permissions)
         for verb in options.default_permissions:
-            labels[get_permission_codename(verb, options)] = f"Can {verb} {options.verbose_name_raw}"
+            labels[get_permission_codename(verb, options)] = (
+                f"Can {verb} {options.verbose_name_raw}"
+            )
         if codename in labels:
             return str(options.model_name), str(labels[codename])
     return None

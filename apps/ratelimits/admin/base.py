@@ -73,8 +73,12 @@ class ReasonedActionForm(ActionForm):  # type: ignore[misc]
     )
 
 
-class PublishedAdmin(  # type: ignore[misc]
-    RollsBack, HistoryPages, PublishersAdmin, SimpleHistoryAdmin, ModelAdmin
+class PublishedAdmin(
+    RollsBack,
+    HistoryPages,
+    PublishersAdmin,
+    SimpleHistoryAdmin,  # type: ignore[misc]
+    ModelAdmin,  # type: ignore[misc]
 ):
     """Says so where an edit was saved but could not be published, or where nothing is enforced."""
 

@@ -110,7 +110,9 @@ class OverrideEditForm(EditForm):
 
     def tell_what_is_not_theirs(self) -> None:
         field = self.fields["limit"]
-        field.help_text = f"One that is off or in shadow. Any other, or every limit: {_lower(NOT_YOURS)}"
+        field.help_text = (
+            f"One that is off or in shadow. Any other, or every limit: {_lower(NOT_YOURS)}"
+        )
 
     @classmethod
     def asks_why(cls, row: Any) -> bool:

@@ -36,10 +36,12 @@ class EditsPage:
         site: Any = self.admin_site  # type: ignore[attr-defined]
         kind = request.GET.get("kind", "")
         models = [model for model in _models(kind) if _may_see(request, model)]
+        if not models:
+            raise PermissionDenied
         people = sorted({one for model in models for one in people_of(model.history.all())})
         people.sort(key=lambda one: one[1])
         who = chosen(request.GET.get("who"), people)
-        page = paged(request, _keys(models, who, gone=kind == "deleted"))
+        page, keys = paged(request, _keys(models, who, gone=kind == "deleted"))
         request.current_app = site.name
         context = {
             **site.each_context(request),
@@ -47,7 +49,7 @@ class EditsPage:
             "title": "Recent edits",
             "media": self.media + CSS,  # type: ignore[attr-defined]
             "page": page,
-            "lines": _lines(models, page.object_list, site.name),
+            "lines": _lines(models, keys, site.name),
             "people": people,
             "who": who,
             "kinds": KINDS,
@@ -79,7 +81,7 @@ def _keys(models: list[Any], who: int | None, *, gone: bool) -> Any:
             rows = rows.filter(history_type="-").exclude(id__in=model.objects.values("pk"))
         kind = Value(model._meta.model_name)
         found.append(rows.annotate(kind=kind).values_list("kind", "history_id", "history_date"))
-    first, *others = found or [RateLimit.history.none().values_list("id", "history_id", "history_date")]
+    first, *others = found
     joined = first.union(*others, all=True) if others else first
     return joined.order_by("-history_date", "-history_id")
 

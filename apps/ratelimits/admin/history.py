@@ -60,7 +60,7 @@ class HistoryPages:
             raise PermissionDenied
         people = people_of(entries)
         who = chosen(request.GET.get("who"), people)
-        page = paged(request, of(entries, who))
+        page, shown = paged(request, of(entries, who))
         still = newest if row is not None else None
         request.current_app = site.name
         name = name_of(row or newest.instance)
@@ -71,8 +71,9 @@ class HistoryPages:
             "media": self.media + CSS,  # type: ignore[attr-defined]
             "row": row,
             "name": name,
+            "change_url": reverse(address(self, "change"), args=[row.pk]) if row else "",
             "page": page,
-            "lines": lines(model, page.object_list, site.name, still),
+            "lines": lines(model, shown, site.name, still),
             "people": people,
             "who": who,
             **(extra_context or {}),
@@ -157,10 +158,16 @@ def of(entries: Any, who: int | None) -> Any:
     return diff.with_before(found).select_related("history_user")
 
 
-def paged(request: HttpRequest, entries: Any) -> Page[Any]:
+def paged(request: HttpRequest, entries: Any) -> tuple[Page[Any], list[Any]]:
+    """The page that is asked for, and its entries."""
     page = Paginator(entries, PER_PAGE).get_page(request.GET.get("p"))
-    page.object_list = list(page.object_list)
-    return page
+    return page, list(page.object_list)
+
+
+def address(admin: Any, page: str) -> str:
+    """The name of the address of one of this admin's pages."""
+    options = admin.model._meta
+    return f"{admin.admin_site.name}:{options.app_label}_{options.model_name}_{page}"
 
 
 def number(text: str) -> int:

@@ -13,10 +13,12 @@ from django.contrib import messages
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
+from django.urls import reverse
 
 from .. import conf, rights
 from ..models.entries import REASON_CHARS
 from .edit_text import MEANWHILE, NOT_YOURS, NOTHING_DONE, READ_ONLY
+from .history import address
 
 FOR_EDITORS = ("lock_out", "change_reason", "start_afresh")
 """Fields of the form that say nothing to whoever only looks."""
@@ -81,7 +83,8 @@ class PublishersAdmin:
         if request.method == "POST" and row is not None and lacks_reason(request, [row]):
             messages.error(request, NOTHING_DONE)
             return HttpResponseRedirect(request.path)
-        context = {**_asked_why([row]), **(extra_context or {})}
+        back = reverse(address(self, "change"), args=[object_id])
+        context = {**_asked_why([row]), "back_url": back, **(extra_context or {})}
         found: HttpResponseBase = super().delete_view(request, object_id, context)  # type: ignore[misc]
         return found
 

@@ -18,7 +18,7 @@ from ..models.entries import REASON_CHARS
 from ..policy.errors import PolicyError
 from ..rollback import RollBack
 from .edit_text import NOT_YOURS, REASON_MISSING
-from .history import CSS, name_of, number, who
+from .history import CSS, address, name_of, number, who
 from .lockout import LockOut
 from .publishing import reason
 
@@ -104,7 +104,7 @@ class RollsBack:
         log: Any = self.log_addition if planned.now is None else self.log_change  # type: ignore[attr-defined]
         log(request, row, f"{said}.")
         messages.success(request, f"{row}: {said[0].lower()}{said[1:]}.")
-        return HttpResponseRedirect(reverse(self._address("change"), args=[row.pk]))
+        return HttpResponseRedirect(reverse(address(self, "change"), args=[row.pk]))
 
     def _page(
         self, request: HttpRequest, planned: RollBack, found: Objections, said: list[str]
@@ -130,14 +130,9 @@ class RollsBack:
             "reason": reason(request),
             "reason_chars": REASON_CHARS,
             "reason_required": conf.current().reason_required and _in_force(planned),
-            "history_url": reverse(self._address("history"), args=[planned.entry.id]),
+            "history_url": reverse(address(self, "history"), args=[planned.entry.id]),
         }
         return TemplateResponse(request, "ratelimits/roll_back.html", context)
-
-    def _address(self, page: str) -> str:
-        options = self.model._meta  # type: ignore[attr-defined]
-        site = self.admin_site.name  # type: ignore[attr-defined]
-        return f"{site}:{options.app_label}_{options.model_name}_{page}"
 
 
 def _in_force(planned: RollBack) -> bool:
