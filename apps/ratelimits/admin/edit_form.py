@@ -32,7 +32,7 @@ class EditForm(AskingForm):
     governs: str
 
     change_reason = forms.CharField(
-        label="reason",
+        label="Reason",
         required=False,
         max_length=REASON_CHARS,
         widget=TextInput,

@@ -70,6 +70,7 @@ class HistoryPages:
             "title": f"History of {name}",
             "media": self.media + CSS,  # type: ignore[attr-defined]
             "row": row,
+            "object": row,  # The theme's way up.
             "name": name,
             "change_url": reverse(address(self, "change"), args=[row.pk]) if row else "",
             "page": page,

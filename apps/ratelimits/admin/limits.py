@@ -284,9 +284,10 @@ class RateLimitAdmin(TellsWhatIsInForce, EditsPage, PublishedAdmin):
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponseBase:
         limit = self.get_object(request, object_id) if object_id else None
+        edits = limit is None or self.has_change_permission(request, limit)
         context = {
             "sentence": wording.sentence(limit, limit.groups.all()) if limit else "",
-            "sentence_url": reverse("admin:ratelimits_sentence"),
+            "sentence_url": reverse("admin:ratelimits_sentence") if edits else "",
             **(extra_context or {}),
         }
         return super().changeform_view(request, object_id, form_url, context)

@@ -14,8 +14,10 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.urls import reverse
+from django.utils.text import capfirst
 
 from .. import conf, rights
+from ..models import RateLimit
 from ..models.entries import REASON_CHARS
 from .edit_text import MEANWHILE, NOT_YOURS, NOTHING_DONE, READ_ONLY
 from .history import address
@@ -71,10 +73,11 @@ class PublishersAdmin:
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """The page says what kinds it may not delete; this, which and why."""
-        others = [str(row) for row in objs if not is_theirs(request, row)]
-        if others:
-            messages.warning(request, f"In force, and not yours to delete: {_listed(others)}.")
-        return super().get_deleted_objects(objs, request)  # type: ignore[misc]
+        not_theirs = [str(row) for row in objs if not is_theirs(request, row)]
+        if not_theirs:
+            messages.warning(request, f"In force, and not yours to delete: {_listed(not_theirs)}.")
+        deleted, *others = super().get_deleted_objects(objs, request)  # type: ignore[misc]
+        return (_told(deleted), *others)
 
     def delete_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
@@ -158,6 +161,13 @@ def _asked_why(rows: Iterable[Any]) -> dict[str, Any]:
         "reason_chars": REASON_CHARS,
         "reason_required": required and any(row and rights.in_force(row) for row in rows),
     }
+
+
+def _told(deleted: list[Any]) -> list[Any]:
+    """Without the rows that join a limit and a group, which have no name."""
+    joins = capfirst(RateLimit.groups.through._meta.verbose_name)
+    found = [_told(one) if isinstance(one, list) else one for one in deleted]
+    return [one for one in found if one and not str(one).startswith(f"{joins}:")]
 
 
 def _shown(options: dict[str, Any]) -> list[Any]:

@@ -120,6 +120,7 @@ class RollsBack:
             "name": name,
             "media": self.media + CSS,  # type: ignore[attr-defined]
             "planned": planned,
+            "object": planned.now,  # The theme's way up.
             "who": who(planned.entry),
             "now_sentence": _sentence(planned.now),
             "then_sentence": _sentence(planned.row, planned.groups),

@@ -49,7 +49,8 @@
 
   const edited = () => {
     arrange();
-    if (!sentence) return; // Only the theme has a place for it.
+    // Only the theme has a place for it, and nothing can be typed into a form that is only shown.
+    if (!sentence || !sentence.dataset.url) return;
     clearTimeout(timer);
     timer = setTimeout(ask, PAUSE_MS);
   };
