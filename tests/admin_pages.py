@@ -31,7 +31,8 @@ STRANGER, STAFF, VIEWER, EDITOR, PUBLISHER, SUPERUSER, NOBODY = Who
 @dataclass(frozen=True)
 class Page:
     """``get`` and ``post`` are the answers to those who may; 405 is that of a button to GET. ``of``
-    names the model whose row the address has, where its name does not."""
+    names the model whose row the address has, where its name does not; ``signed_in`` are the
+    answers to those who are, where they are others."""
 
     see: Who
     do: Who
@@ -39,6 +40,7 @@ class Page:
     post: int = 200
     data: Mapping[str, str] = field(default_factory=dict)
     of: str = ""
+    signed_in: tuple[int, int] | None = None
 
 
 def button(do: Who, *, of: str = "", post: int = 302, **data: str) -> Page:
@@ -69,22 +71,23 @@ class Model:
 
 
 MODELS = {
-    # What is not enforced; of what is, see test_what_is_in_force_is_a_publishers.
+    # What is not enforced; of what is: apps/ratelimits/tests/test_admin_publishing.py.
     "ratelimits_ratelimit": Model(see=VIEWER, add=EDITOR, change=EDITOR, delete=EDITOR),
     "ratelimits_override": Model(see=VIEWER, add=EDITOR, change=EDITOR, delete=EDITOR),
     "ratelimits_sweeprun": Model(VIEWER, NOBODY, VIEWER, NOBODY, changed=302, shown=302),
-    "monitoring_alert": Model(VIEWER, NOBODY, NOBODY, NOBODY),
+    "monitoring_alert": Model(VIEWER, NOBODY, VIEWER, NOBODY, changed=302, shown=302),
     "monitoring_alertrule": Model(VIEWER),
     "monitoring_channel": Model(SUPERUSER),
-    "monitoring_diagnosis": Model(VIEWER, NOBODY, NOBODY, NOBODY),
+    "monitoring_diagnosis": Model(VIEWER, NOBODY, VIEWER, NOBODY, changed=302, shown=302),
     "monitoring_sample": Model(VIEWER, NOBODY, NOBODY, NOBODY),
     "monitoring_source": Model(VIEWER, NOBODY, NOBODY, NOBODY),
     "monitoring_silence": Model(VIEWER, delete=NOBODY),
     "benchmarks_annotation": Model(VIEWER),
-    "benchmarks_benchmarkrun": Model(VIEWER, NOBODY, NOBODY, NOBODY),
+    # A page and no form: a POST is answered with it.
+    "benchmarks_benchmarkrun": Model(VIEWER, NOBODY, VIEWER, NOBODY),
     "benchmarks_machine": Model(VIEWER, NOBODY, SUPERUSER, NOBODY, changed=302),
     "benchmarks_metric": Model(VIEWER, NOBODY, SUPERUSER, NOBODY, changed=302),
-    "benchmarks_regression": Model(VIEWER, NOBODY, NOBODY, NOBODY),
+    "benchmarks_regression": Model(VIEWER, NOBODY, VIEWER, NOBODY, changed=302, shown=302),
     "django_celery_beat_periodictask": Model(SUPERUSER),
     "django_celery_beat_clockedschedule": Model(SUPERUSER),
     "django_celery_beat_crontabschedule": Model(SUPERUSER),
@@ -99,13 +102,13 @@ PAGES = {
     "index": Page(STAFF, STAFF),
     "app_list": Page(VIEWER, VIEWER),
     "search": Page(STAFF, STAFF),
-    "login": Page(STRANGER, STRANGER),
-    "logout": button(STRANGER, post=302),
+    "login": Page(STRANGER, STRANGER, signed_in=(302, 200)),
+    "logout": Page(STRANGER, STRANGER, get=302, post=302, signed_in=(405, 200)),
     "password_change": Page(STAFF, STAFF),
-    "password_change_done": Page(STAFF, STAFF),
-    "autocomplete": Page(NOBODY, NOBODY),
-    "jsi18n": Page(STAFF, STAFF),
-    "view_on_site": Page(NOBODY, NOBODY),
+    "password_change_done": Page(STAFF, STAFF, post=405),
+    "autocomplete": Page(NOBODY, STAFF, post=405),
+    "jsi18n": Page(STAFF, STAFF, post=405),
+    "view_on_site": Page(STAFF, STAFF, get=404, post=404),
     "ratelimits_sentence": button(EDITOR, post=200),
     "ratelimits_edits": Page(VIEWER, VIEWER),
     "ratelimits_ratelimit_simple_history": Page(VIEWER, EDITOR, of="ratelimits_ratelimit"),
@@ -129,6 +132,8 @@ PAGES = {
 }
 
 EVERY = {
-    **{f"{model}_{page}": line for model, of in MODELS.items() for page, line in of.pages().items()},
+    **{
+        f"{model}_{page}": line for model, of in MODELS.items() for page, line in of.pages().items()
+    },
     **PAGES,
 }

@@ -46,6 +46,7 @@ class RollBack:
 
     def check(self) -> None:
         """Raises ValidationError where it could not be saved as it was."""
+        self.row.clean_fields()  # First: the rest looks at whom an override is about.
         self.row.full_clean()
 
 

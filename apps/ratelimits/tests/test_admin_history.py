@@ -121,7 +121,9 @@ def test_what_is_not_there_is_404(staff, path):
 def test_going_back_shows_first_what_it_will_do(staff, limit):
     page = staff.get(back(limit))
     said = text(page)
-    assert "Shadow, which never blocks; enforced it would say: Each address may call 5 times" in said
+    assert (
+        "Shadow, which never blocks; enforced it would say: Each address may call 5 times" in said
+    )
     assert "Now: Each address may call 50 times per minute" in said
     assert [(d.before, d.after) for d in page.context["planned"].differences] == [
         ("50", "5"),

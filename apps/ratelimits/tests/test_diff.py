@@ -30,15 +30,21 @@ def differences(model, pk: int) -> list[tuple[str, str, str]]:
         ({"burst": 3}, ("burst", "empty", "3")),
         ({"charge_denied": True}, ("count denied requests too", "no", "yes")),
         ({"window_unit": 3600}, ("unit", "minutes", "hours")),
-        ({"counted_by": "user,header"}, ("counted by", "Client address", "User, API key in a header")),
-        ({"networks": "10.0.0.0/8\n192.0.2.0/24"}, ("networks", "empty", "10.0.0.0/8, 192.0.2.0/24")),
+        (
+            {"counted_by": "user,header"},
+            ("counted by", "Client address", "User, API key in a header"),
+        ),
+        (
+            {"networks": "10.0.0.0/8\n192.0.2.0/24"},
+            ("networks", "empty", "10.0.0.0/8, 192.0.2.0/24"),
+        ),
         ({"epoch": 1}, ("what was counted", "kept", "forgotten: started afresh")),
         (
             {"active_from": datetime(2026, 1, 2, 3, 4, tzinfo=UTC)},
             ("active from", "empty", "Jan. 2, 2026, 3:04 a.m."),
         ),
     ],
-)  # fmt: skip
+)
 def test_a_field_is_told_by_label_and_in_words(changes, said):
     limit = RateLimit.objects.create(name="one", quota=5)
     for name, value in changes.items():

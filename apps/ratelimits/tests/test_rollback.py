@@ -104,7 +104,7 @@ def test_an_override_of_somebody_who_is_gone_is_refused(ada):
     pk = override.pk
     ada.delete()
     entry = Override.history.filter(id=pk).first()
-    with pytest.raises(ValidationError, match="user instance with id .* does not exist"):
+    with pytest.raises(ValidationError, match="user instance with id"):
         rollback.plan(Override, pk, entry.history_id).check()
 
 
