@@ -23,6 +23,7 @@ from django.views.decorators.http import require_POST
 from .. import raised, ruleset, wording
 from ..engine import get_engine
 from ..models import RateLimit
+from ..models.entries import in_last_entry
 from ..policy.errors import PolicyError
 from ..policy.rules import CountedBy
 from ..storage.errors import Unavailable
@@ -291,6 +292,10 @@ class RateLimitAdmin(TellsWhatIsInForce, EditsPage, PublishedAdmin):
             **(extra_context or {}),
         }
         return super().changeform_view(request, object_id, form_url, context)
+
+    def save_related(self, request: HttpRequest, form: Any, *args: Any) -> None:
+        with in_last_entry(form.instance):
+            super().save_related(request, form, *args)
 
     def get_form(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
         # A limit that is new has counted nothing: there is nothing to forget.
