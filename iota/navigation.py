@@ -12,6 +12,7 @@ from django.urls import reverse
 from apps.monitoring import alerting
 
 PAGES = {
+    "ratelimits": (("Recent edits", "admin:ratelimits_edits", "ratelimits.view_ratelimit"),),
     "benchmarks": (("Trends", "admin:benchmarks_trends", "benchmarks.view_metric"),),
     "monitoring": (("Health", "admin:monitoring_health", "monitoring.view_source"),),
 }

@@ -349,6 +349,12 @@ VARIABLES = (
         "How many clients a limit that does not say counts apart in its window; further new ones "
         "share one count. 0: no bound.",
     ),
+    _boolean(
+        "IOTA_REASON_REQUIRED",
+        False,
+        "The admin asks why before it saves what is enforced, or comes into force by it: "
+        "`docs/guides/history.md`.",
+    ),
     Variable(
         "IOTA_METRICS_TOKEN",
         "str",

@@ -23,13 +23,16 @@ from django.views.decorators.http import require_POST
 from .. import raised, ruleset, wording
 from ..engine import get_engine
 from ..models import RateLimit
+from ..models.entries import in_last_entry
 from ..policy.errors import PolicyError
 from ..policy.rules import CountedBy
 from ..storage.errors import Unavailable
 from ..validators import METHODS, split_lines, validate_methods
-from . import lockout
-from .asking import AskingForm
+from . import lockout, publishing
 from .base import CheckboxSelectMultiple, PublishedAdmin, Select
+from .edit_form import LimitEditForm
+from .edit_text import NOTHING_DONE
+from .edits import EditsPage
 from .in_force import TellsWhatIsInForce
 from .keeping import TellsWhoIsCounted
 from .life_cycle import PhaseFilter, TellsTheLifeCycle
@@ -68,7 +71,7 @@ def _signals() -> list[tuple[str, str]]:
     return [("", "---------"), *((name, name) for name in raised.known())]
 
 
-class RateLimitForm(AskingForm):
+class RateLimitForm(LimitEditForm):
     start_afresh = forms.BooleanField(
         required=False,
         help_text="Forget what has been counted so far: everyone begins with a full quota. "
@@ -112,7 +115,9 @@ class RateLimitForm(AskingForm):
 
 
 @admin.register(RateLimit)
-class RateLimitAdmin(TellsTheLifeCycle, TellsWhoIsCounted, TellsWhatIsInForce, PublishedAdmin):
+class RateLimitAdmin(
+    TellsTheLifeCycle, TellsWhoIsCounted, TellsWhatIsInForce, EditsPage, PublishedAdmin
+):
     form = RateLimitForm
     list_display = ("name", "covers", "rate", "algorithm", "shown_mode", "when", "updated_at")
     list_filter = ("mode", PhaseFilter, "algorithm", CountedByFilter, "path_kind")
@@ -191,14 +196,14 @@ class RateLimitAdmin(TellsTheLifeCycle, TellsWhoIsCounted, TellsWhatIsInForce, P
             known["_identities_now"] = _identities_now(limit)
         return str(known["_identities_now"])
 
-    @admin.action(description="Enforce selected limits", permissions=["change"])
+    @admin.action(description="Enforce selected limits", permissions=["publish"])
     def enforce(self, request: HttpRequest, queryset: QuerySet[RateLimit]) -> HttpResponse | None:
         """Asks first where one of them would lock this person out, or stop health checks."""
         return self._deny(request, queryset, RateLimit.Mode.ENFORCE)
 
     @admin.action(
         description="Canary selected limits: enforce for their percentage of clients",
-        permissions=["change"],
+        permissions=["publish"],
     )
     def canary(self, request: HttpRequest, queryset: QuerySet[RateLimit]) -> HttpResponse | None:
         """Asks as ``enforce`` does: staff may be in it."""
@@ -208,6 +213,9 @@ class RateLimitAdmin(TellsTheLifeCycle, TellsWhoIsCounted, TellsWhatIsInForce, P
         self, request: HttpRequest, queryset: QuerySet[RateLimit], mode: RateLimit.Mode
     ) -> HttpResponse | None:
         asked = _Asked(request, queryset, mode)
+        if publishing.lacks_reason(request, (), comes=asked.of > 0):
+            self.message_user(request, NOTHING_DONE, messages.ERROR)
+            return None
         answer = request.POST.get("confirmed")
         if asked.speaking and (not answer or request.POST.get("told") != asked.told):
             return self._ask(request, asked, again=bool(answer))
@@ -230,6 +238,7 @@ class RateLimitAdmin(TellsTheLifeCycle, TellsWhoIsCounted, TellsWhatIsInForce, P
             "opts": self.model._meta,
             "media": self.media,
             "asked": asked,
+            "reason": publishing.reason(request),
             "action_checkbox_name": ACTION_CHECKBOX_NAME,
             "select_across": request.POST.get("select_across"),
         }
@@ -248,11 +257,16 @@ class RateLimitAdmin(TellsTheLifeCycle, TellsWhoIsCounted, TellsWhatIsInForce, P
         self, request: HttpRequest, limits: Iterable[RateLimit], mode: RateLimit.Mode, *, of: int
     ) -> None:
         """Saved one by one: each change belongs in the history and the audit log."""
+        limits = publishing.theirs(request, limits)
+        if publishing.lacks_reason(request, (limit for limit in limits if limit.mode != mode)):
+            self.message_user(request, NOTHING_DONE, messages.ERROR)
+            return
         changed = 0
         for limit in limits:
             if limit.mode == mode:
                 continue
             limit.mode = mode
+            publishing.with_reason(request, limit)
             limit.save()
             self.log_change(request, limit, f"Mode set to {mode.value}.")
             changed += 1
@@ -291,12 +305,17 @@ class RateLimitAdmin(TellsTheLifeCycle, TellsWhoIsCounted, TellsWhatIsInForce, P
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponseBase:
         limit = self.get_object(request, object_id) if object_id else None
+        edits = limit is None or self.has_change_permission(request, limit)
         context = {
             "sentence": wording.sentence(limit, limit.groups.all()) if limit else "",
-            "sentence_url": reverse("admin:ratelimits_sentence"),
+            "sentence_url": reverse("admin:ratelimits_sentence") if edits else "",
             **(extra_context or {}),
         }
         return super().changeform_view(request, object_id, form_url, context)
+
+    def save_related(self, request: HttpRequest, form: Any, *args: Any) -> None:
+        with in_last_entry(form.instance):
+            super().save_related(request, form, *args)
 
     def get_form(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
         # A limit that is new has counted nothing: there is nothing to forget.

@@ -9,12 +9,12 @@ from django.contrib import admin, messages
 from django.http import HttpRequest
 
 from ..models import Override
-from .asking import AskingForm
 from .base import PublishedAdmin
+from .edit_form import OverrideEditForm
 from .lockout import LockOut
 
 
-class OverrideForm(AskingForm):
+class OverrideForm(OverrideEditForm):
     class Meta:
         model = Override
         fields = "__all__"

@@ -8,7 +8,6 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
-from simple_history.models import HistoricalRecords
 
 from ..policy import rules
 from ..policy.errors import PolicyError
@@ -23,6 +22,7 @@ from ..validators import (
     validate_networks,
     validate_statuses,
 )
+from .entries import records
 from .override import Override
 from .published import PublishedModel
 
@@ -236,10 +236,11 @@ class RateLimit(PublishedModel):
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 
-    history = HistoricalRecords()
+    history = records(m2m_fields=["groups"])
 
     class Meta:
         ordering = ["name"]
+        permissions = [("publish_ratelimit", "Can enforce limits, and change what is enforced")]
 
     def __str__(self) -> str:
         return self.name

@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from ... import conf, modes
 from ...engine import get_engine
@@ -22,13 +23,24 @@ NOT_HEARD = (
 )
 
 
+def add_common_arguments(parser: CommandParser) -> None:
+    parser.add_argument("--dry-run", action="store_true", help="say what would change")
+    parser.add_argument("--reason", default="", metavar="TEXT", help="why, for the history")
+
+
 def carry_out(
-    command: BaseCommand, wanted: Mapping[str, str], *, dry_run: bool, as_json: bool, done: str
+    command: BaseCommand, wanted: Mapping[str, str], options: Mapping[str, Any], *, done: str
 ) -> None:
     """Change the modes and say so. ``done``: what the limits are then, ``off`` or ``on``. Raises
     CommandError where nothing was changed, or Redis did not hear of it."""
+    dry_run, as_json = options["dry_run"], options["json"]
+    why = " ".join(options["reason"].split())
+    if len(why) > modes.MOST_WHY:
+        raise CommandError(
+            f"--reason has {len(why):,} characters: write {modes.MOST_WHY} at most.", returncode=2
+        )
     try:
-        changes = modes.set_modes(wanted, dry_run=dry_run)
+        changes = modes.set_modes(wanted, dry_run=dry_run, why=why)
     except modes.UnknownLimits as error:
         raise CommandError(_unknown(error.names)) from error
     except modes.Impossible as error:

@@ -84,7 +84,8 @@
     arrange();
     clearTimeout(timer);
     timer = setTimeout(() => {
-      if (sentence) ask(); // Only the theme has a place for it.
+      // Only the theme has a place for it, and nothing can be typed into a form that is only shown.
+      if (sentence && sentence.dataset.url) ask();
       weigh();
     }, PAUSE_MS);
   };
