@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from .models import RateLimit
+from .policy.canary import is_within
 from .policy.kept import Kept, is_counted, is_denied
-from .policy.rules import BLOCKING, Algorithm, Rate
+from .policy.rules import Algorithm, Rate
 from .storage.counted import Sample, Test
 
 IDENTITY = ("counted_by", "header", "view_argument")
@@ -28,11 +29,11 @@ WHAT_STAYS = {
 @dataclass(frozen=True, slots=True)
 class Told:
     """``now``: how things stand. ``kept`` and ``afresh``: what the edit does with the tick left
-    out, and with it set. ``source``: where the numbers are from."""
+    out, and with it set; empty where it is the same. ``source``: where the numbers are from."""
 
     now: str
-    kept: str
-    afresh: str
+    kept: str = ""
+    afresh: str = ""
     source: str = ""
 
 
@@ -48,9 +49,8 @@ def told(before: RateLimit, after: RateLimit, sample: Sample) -> Told:
     afresh = "Everyone begins with a full quota"
     afresh += f", the {over:,} over it too." if over else "."
     if not counted:
-        nobody = "Nobody has anything counted right now." if sample.is_whole else f"{source}."
-        same = "Nobody notices: nothing is counted that could be kept or forgotten."
-        return Told(nobody, same, same)
+        nobody = "Nobody has anything counted right now" if sample.is_whole else source
+        return Told(f"{nobody}: kept or afresh makes no difference.")
     if old.algorithm is not new.algorithm:
         kept = "Not possible: another algorithm counts otherwise, so everyone begins afresh."
         return Told(now, kept, afresh, source)
@@ -71,9 +71,8 @@ def _kept(after: RateLimit, old: Rate, new: Rate, sample: Sample, counted: int) 
     freed = sample.number(lambda *one: was_over(*one) and not is_over(*one))
     stay = sample.number(lambda *one: was_counted(*one) and stays_counted(*one))
     if denied:
-        would = "would be denied at once" if after.mode in BLOCKING else "are over it at once"
-        text = f"With the new rate {denied:,} of {counted:,} {would}"
-        text += f", {newly:,} of them who {_are(newly)} not over it now." if newly else "."
+        text = f"With the new rate {denied:,} of {counted:,} {_would(after, is_over, sample)}"
+        text += f", {newly:,} of them {_are(newly)} not over it now." if newly else "."
     else:
         text = f"With the new rate nobody is over it: all {counted:,} go on."
     if freed:
@@ -85,6 +84,19 @@ def _kept(after: RateLimit, old: Rate, new: Rate, sample: Sample, counted: int) 
     elif new.algorithm is Algorithm.TOKEN_BUCKET:
         text += f" {WHAT_STAYS[new.algorithm]}"
     return text
+
+
+def _would(after: RateLimit, is_over: Test, sample: Sample) -> str:
+    """What happens to those over it, in the mode that the limit would have."""
+    if after.mode == RateLimit.Mode.ENFORCE:
+        return "would be denied at once"
+    if after.mode != RateLimit.Mode.CANARY:
+        return "are over it at once"
+    permille, number = after.canary_permille, after.pk
+    denied = sample.number(
+        lambda kept, now_us: is_over(kept, now_us) and is_within(permille, number, kept.digest)
+    )
+    return f"are over it at once, of whom the {denied:,} in the canary would be denied"
 
 
 def _at(rate: Rate, what: Callable[[Rate, Kept, int], bool]) -> Test:

@@ -108,7 +108,7 @@ def _lasts(begin: datetime, end: datetime) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """``place``: done, here, next or later; not by colour alone, so it is said with it."""
+    """``place``: done, here, next or later; what the strip shows by a sign, not by colour alone."""
 
     mode: Mode
     label: str
@@ -121,8 +121,8 @@ class Step:
 
     @property
     def said(self) -> str:
-        """For who does not see the sign."""
-        return {"done": "done", "here": "it is here", "next": "next"}.get(self.place, "later")
+        """For whoever does not see it."""
+        return {"done": "before", "here": "now", "next": "next"}.get(self.place, "later")
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,4 +188,6 @@ def _next(limit: RateLimit, now: datetime) -> str:
             f"Next: a larger percentage than {percent(limit)}, which only adds clients, or "
             "enforce, for everyone."
         )
-    return "Nothing is left to do. Try a tighter quota in shadow first."
+    return (
+        "It is enforced for everyone. Try a tighter quota in shadow first, as a limit of its own."
+    )

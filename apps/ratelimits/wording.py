@@ -21,8 +21,8 @@ MODES = {
     RateLimit.Mode.DRAFT: "Draft, which is not in force; enforced it would say: ",
     RateLimit.Mode.OFF: "Off; enforced it would say: ",
     RateLimit.Mode.SHADOW: "Shadow, which never blocks; enforced it would say: ",
-    RateLimit.Mode.CANARY: "Canary, for {percent} of clients and always the same ones; the others "
-    "are only counted. To those it says: ",
+    RateLimit.Mode.CANARY: "Canary, enforced for {percent} of clients, always the same ones, and "
+    "only counted for the others: ",
     RateLimit.Mode.ENFORCE: "",
 }
 AUDIENCES = {

@@ -97,6 +97,12 @@ class RateLimitForm(LimitEditForm):
         model = RateLimit
         fields = "__all__"
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.instance.pk is None and "start_afresh" in self.fields:
+            # A limit that is new has counted nothing: there is nothing to forget.
+            self.fields["start_afresh"].widget = forms.HiddenInput()
+
     def save(self, commit: bool = True) -> RateLimit:
         # What one algorithm has counted means something else to another.
         if self.cleaned_data.get("start_afresh") or "algorithm" in self.changed_data:
@@ -318,11 +324,8 @@ class RateLimitAdmin(
             super().save_related(request, form, *args)
 
     def get_form(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
-        # A limit that is new has counted nothing: there is nothing to forget.
         form = super().get_form(request, obj, **kwargs)
         form.request = request
-        if obj is None and "start_afresh" in form.base_fields:
-            form.base_fields["start_afresh"].widget = forms.HiddenInput()
         return form
 
 

@@ -24,4 +24,8 @@ def place(rule_id: int, digest: str) -> int:
 
 def is_in(rule: Rule, digest: str) -> bool:
     """Whether a canary is enforced for this identity."""
-    return place(rule.id, digest) * 1000 < rule.canary_permille * PLACES
+    return is_within(rule.canary_permille, rule.id, digest)
+
+
+def is_within(permille: int, rule_id: int, digest: str) -> bool:
+    return place(rule_id, digest) * 1000 < permille * PLACES

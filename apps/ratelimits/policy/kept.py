@@ -36,6 +36,8 @@ class Kept(NamedTuple):
     n2: int = 0
     entries: tuple[tuple[int, int | str], ...] = ()
     blocked_until_us: int = 0
+    digest: str = ""
+    """Of the identity."""
 
 
 def state(rate: Rate, kept: Kept) -> State:

@@ -143,7 +143,7 @@ def _read(
         elif besides:
             found = found._replace(entries=_entries(besides[number]))
         if found != NOTHING:
-            yield found
+            yield found._replace(digest=wanted[number].digest)
 
 
 NOTHING = Kept()

@@ -31,7 +31,7 @@ def test_a_canary_is_saved_kept_in_the_history_and_shown(staff, engine):
         "12.5",
     ]
     page = staff.get(f"{LIST}{limit.pk}/change/").content.decode()
-    assert "Canary, for 20 % of clients and always the same ones" in page
+    assert "Canary, enforced for 20 % of clients, always the same ones" in page
     assert "denies for 20 %" in page
     assert "Canary 20 %" in staff.get(LIST).content.decode()
     assert "Percentage of clients" in staff.get(f"{LIST}{limit.pk}/history/").content.decode()
@@ -156,6 +156,15 @@ SAVED = {
     "path": "/api/test",
 }
 POSTED = {**SAVED, "mode": "shadow"}
+
+
+def test_starting_afresh_is_offered_whatever_was_opened_before(staff):
+    limit = make("one", **SAVED)
+    staff.get(f"{LIST}add/")
+    staff.post(SENTENCE, form())
+    offered = '<input type="checkbox" name="start_afresh"'
+    assert offered in staff.get(f"{LIST}{limit.pk}/change/").content.decode()
+    assert offered not in staff.get(f"{LIST}add/").content.decode()
 
 
 def test_the_form_says_how_many_have_something_counted(staff):

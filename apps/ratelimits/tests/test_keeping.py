@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from apps.ratelimits.keeping import missing, told
 from apps.ratelimits.models import RateLimit
+from apps.ratelimits.policy.canary import is_within
 from apps.ratelimits.policy.kept import Kept
 from apps.ratelimits.storage.counted import Sample, _Found
 
@@ -20,7 +21,7 @@ def limit(**changes) -> RateLimit:
 
 def of(*used: int, walked: int = 100, keys: int = 100) -> Sample:
     """Clients that have used so many units of the minute."""
-    kept = tuple(Kept(END_US, units) for units in used)
+    kept = tuple(Kept(END_US, units, digest=str(place)) for place, units in enumerate(used))
     return Sample((_Found(kept, NOW_US, walked, keys, walked >= keys),))
 
 
@@ -34,18 +35,25 @@ def test_how_things_stand():
 
 def test_with_nobody_counted_nobody_notices():
     found = told(limit(), limit(quota=1), of())
-    assert found.now == "Nobody has anything counted right now."
-    assert found.kept == found.afresh
-    assert "Nobody notices" in found.kept
+    assert found.now == "Nobody has anything counted right now: kept or afresh makes no difference."
+    assert found.kept == found.afresh == ""
 
 
 def test_a_smaller_quota_denies_who_has_used_more():
     found = told(limit(), limit(quota=5), of(1, 4, 5, 6, 10))
     assert found.kept == (
-        "With the new rate 3 of 5 would be denied at once, 2 of them who are not over it now."
+        "With the new rate 3 of 5 would be denied at once, 2 of them are not over it now."
     )
     shadow = told(limit(), limit(quota=5, mode="shadow"), of(1, 4, 5, 6, 10))
     assert "3 of 5 are over it at once" in shadow.kept
+
+
+def test_of_a_canary_only_those_in_it_would_be_denied():
+    after = limit(quota=5, mode="canary", canary_percent=40)
+    found = told(limit(), after, of(*[6] * 1_000))
+    inside = sum(is_within(400, 1, str(place)) for place in range(1_000))
+    assert 330 < inside < 470
+    assert f"1,000 of 1,000 are over it at once, of whom the {inside} in the canary" in found.kept
 
 
 def test_a_larger_quota_lets_go_on_who_was_denied():
@@ -74,7 +82,7 @@ def test_of_a_part_of_the_keys_the_numbers_are_estimates_and_say_so():
     assert "10 of 20 would be denied at once" in found.kept
     assert found.source == ("Estimated just now: 2 found among 1,000 of 10,000 keys in Redis")
     none = told(limit(), limit(), of(walked=1_000, keys=10_000))
-    assert none.now == "Estimated just now: 0 found among 1,000 of 10,000 keys in Redis."
+    assert none.now.startswith("Estimated just now: 0 found among 1,000 of 10,000 keys in Redis:")
 
 
 def test_a_form_that_lacks_a_part_of_the_rate_is_not_told_of():

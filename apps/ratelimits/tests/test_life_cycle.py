@@ -110,7 +110,7 @@ STEPS = [
     ("off", "Draft:done Shadow:next Canary:later Enforce:later", "Switched off."),
     ("shadow", "Draft:done Shadow:here Canary:next Enforce:later", "Next: canary,"),
     ("canary", "Draft:done Shadow:done Canary:here Enforce:next", "larger percentage than 10 %"),
-    ("enforce", "Draft:done Shadow:done Canary:done Enforce:here", "Nothing is left to do."),
+    ("enforce", "Draft:done Shadow:done Canary:done Enforce:here", "It is enforced for everyone."),
 ]
 
 
