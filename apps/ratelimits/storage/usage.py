@@ -151,6 +151,13 @@ class UsageStore:
         found = self._ask("hgetall", self._key)
         return decode({_text(name): _text(value) for name, value in found.items()})
 
+    def read_limit(self, number: int) -> Usage:
+        """With one limit's numbers alone, and no totals: where there are thousands of limits, all
+        of them are much to read."""
+        names = ["since", *limit_fields(number)]
+        found = zip(names, self._ask("hmget", self._key, names), strict=True)
+        return decode({name: _text(value) for name, value in found if value is not None})
+
     def add(self, process: str, batch: int, counted: Mapping[str, int]) -> bool:
         """Add to the totals, by field. A process numbers its batches upwards; what is sent again
         under the same number is not added again: False."""

@@ -95,7 +95,11 @@ def test_the_time_of_a_check_is_each_of_its_limits(limiter):
         check(limiter, tally, [Target(one, A), Target(two, A)], took_us)
     check(limiter, tally, [Target(rule(number=3), B)], 50)
     read = counted(tally)
-    assert {number: own.sum_us for number, own in read.limits.items()} == {1: 1_000, 2: 1_000, 3: 50}
+    assert {number: own.sum_us for number, own in read.limits.items()} == {
+        1: 1_000,
+        2: 1_000,
+        3: 50,
+    }
     assert (read.limits[1].checks, read.limits[1].mean_us) == (4, 250.0)
     assert (read.limits[2].checks, read.limits[2].mean_us) == (4, 250.0)
     assert read.checks_sum_us == 1_050
