@@ -41,20 +41,32 @@ class Edit:
         return f"{self.name} {self.verb}{changed}"
 
 
-def edits(since: datetime, until: datetime, most: int = MOST) -> list[Edit]:
-    """Of limits and overrides, the newest first, at most ``most`` of each.
+def edits(
+    since: datetime, until: datetime, most: int = MOST, *, limit: int | None = None
+) -> list[Edit]:
+    """Of limits and overrides, the newest first, at most ``most`` of each. ``limit``: by its id, of
+    that one and of the overrides that are its own.
 
     Who sees them may see the limits: ask for ``ratelimits.view_ratelimit`` before.
     """
-    found = [edit for model in (RateLimit, Override) for edit in _edits(model, since, until, most)]
+    whose: dict[Any, dict[str, int]] = {RateLimit: {}, Override: {}}
+    if limit is not None:
+        whose = {RateLimit: {"id": limit}, Override: {"limit_id": limit}}
+    found = [
+        edit for model, own in whose.items() for edit in _edits(model, since, until, most, own)
+    ]
     return sorted(found, key=lambda edit: edit.at, reverse=True)
 
 
-def _edits(model: Any, since: datetime, until: datetime, most: int) -> list[Edit]:
+def _edits(
+    model: Any, since: datetime, until: datetime, most: int, whose: dict[str, int]
+) -> list[Edit]:
     """Three queries at most: the entries with their authors, and those they followed."""
     history = model.history
     before = history.filter(id=OuterRef("id"), history_id__lt=OuterRef("history_id"))
-    rows = history.filter(history_date__range=(since, until)).select_related("history_user")
+    rows = history.filter(history_date__range=(since, until), **whose).select_related(
+        "history_user"
+    )
     rows = rows.annotate(before=Subquery(before.order_by("-history_id").values("history_id")[:1]))
     newest = list(rows.order_by("-history_date", "-history_id")[:most])
     known = {row.history_id: row for row in newest}

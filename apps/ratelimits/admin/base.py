@@ -15,7 +15,14 @@ from ..engine import get_engine
 from ..models import RulesetVersion
 from ..storage.errors import Unavailable
 
-__all__ = ["CheckboxInput", "CheckboxSelectMultiple", "ModelAdmin", "PublishedAdmin", "Select"]
+__all__ = [
+    "CheckboxInput",
+    "CheckboxSelectMultiple",
+    "ModelAdmin",
+    "PublishedAdmin",
+    "Select",
+    "detail_action",
+]
 
 NOTHING_ENFORCED = (
     "Nothing is enforced: this server was started with IOTA_DISABLED=1. Mend the limit here, then "
@@ -24,11 +31,13 @@ NOTHING_ENFORCED = (
 
 if apps.is_installed("unfold"):
     from unfold.admin import ModelAdmin
+    from unfold.decorators import action as detail_action
     from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget as CheckboxSelectMultiple
     from unfold.widgets import UnfoldAdminSelectWidget as Select
     from unfold.widgets import UnfoldBooleanSwitchWidget as CheckboxInput
 else:
     from django.contrib.admin import ModelAdmin
+    from django.contrib.admin import action as detail_action
     from django.forms import CheckboxInput, CheckboxSelectMultiple, Select
 
 

@@ -31,6 +31,7 @@ from . import lockout
 from .asking import AskingForm
 from .base import CheckboxSelectMultiple, PublishedAdmin, Select
 from .in_force import TellsWhatIsInForce
+from .usage import DeniedFilter, ShowsUsage
 
 MOST_TYPED = 3
 """Limits whose names a person would type; of more, all are switched off together."""
@@ -110,10 +111,11 @@ class RateLimitForm(AskingForm):
 
 
 @admin.register(RateLimit)
-class RateLimitAdmin(TellsWhatIsInForce, PublishedAdmin):
+class RateLimitAdmin(ShowsUsage, TellsWhatIsInForce, PublishedAdmin):
     form = RateLimitForm
-    list_display = ("name", "covers", "rate", "algorithm", "mode", "updated_at")
-    list_filter = ("mode", "algorithm", CountedByFilter, "path_kind")
+    list_display = ("name", "covers", "rate", "algorithm", "mode", "denied_lately", "updated_at")
+    list_filter = ("mode", DeniedFilter, "algorithm", CountedByFilter, "path_kind")
+    actions_detail = ("usage",)
     search_fields = ("name", "path", "host", "message")
     autocomplete_fields = ("groups",)
     readonly_fields = ("identities_now",)
@@ -243,6 +245,7 @@ class RateLimitAdmin(TellsWhatIsInForce, PublishedAdmin):
         self.message_user(request, f"{changed} of {of} changed to {mode.value}.")
 
     class Media:
+        css = {"all": ["ratelimits/usage.css"]}
         js = (forms.Script("ratelimits/limit_form.js", defer=True),)
 
     def get_urls(self) -> list[Any]:
