@@ -11,6 +11,7 @@ django.setup()
 
 from datetime import datetime, timedelta  # noqa: E402
 
+from django.contrib.auth import get_user_model  # noqa: E402
 from django.utils import timezone  # noqa: E402
 from django_celery_beat.models import PeriodicTask, PeriodicTasks  # noqa: E402
 
@@ -57,10 +58,13 @@ def main() -> None:
             at += timedelta(seconds=resolution)
     LimitRollUp.objects.bulk_create(rows, batch_size=500)
     first.refresh_from_db()
-    first.burst = (first.burst or first.quota) + 5
+    first.burst = first.quota // 2
     first.save()
-    first.history.filter(history_id=first.history.latest().history_id).update(
-        history_date=now - timedelta(minutes=25)
+    made, edited = first.history.order_by("history_id")
+    first.history.filter(pk=made.pk).update(history_date=now - timedelta(days=40))
+    staff = get_user_model().objects.get(username="staff")
+    first.history.filter(pk=edited.pk).update(
+        history_date=now - timedelta(hours=5), history_user=staff
     )
     RolledUp.objects.update_or_create(
         pk=RolledUp.ROW,

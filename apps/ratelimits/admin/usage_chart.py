@@ -48,7 +48,10 @@ def chart(
     edits: Iterable[Edit],
     until: datetime,
 ) -> Chart:
-    """``points`` of equal lengths, two at least."""
+    """``points`` of equal lengths, two at least. A line that is nothing all the way is left out,
+    where there is another."""
+    drawn = [line for line in lines if any(getattr(point, line.part) for point in points)]
+    lines = tuple(drawn) or lines[:1]
     length = points[-1].at - points[-2].at
     end = points[-1].at + length
     top = max([getattr(point, line.part) for point in points for line in lines] + [1]) * 1.1
