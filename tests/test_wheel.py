@@ -93,6 +93,14 @@ assert b"takes 2 requests in a row" in asked.content
 call_command("sweep", "--dry-run")
 sweeps = staff.get("/admin/ratelimits/sweeprun/")
 assert b"keys would be removed" in sweeps.content, sweeps.content
+# So does usage: rolled up by whatever calls the task, and shown as a table.
+from iota_ratelimits.tasks import roll_up_usage
+get_engine().flush_usage()
+assert roll_up_usage()
+usage = staff.get(f"/admin/ratelimits/ratelimit/{RateLimit.objects.get().pk}/usage/")
+assert b"The same as a table" in usage.content, usage.content
+assert b"<canvas" not in usage.content
+assert b"us-spark" in staff.get("/admin/ratelimits/ratelimit/?denied=hour").content
 print(statuses, b"Try again" in page.content, "apps" in sys.modules, "unfold" in sys.modules)
 get_engine().stop()
 """

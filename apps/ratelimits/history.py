@@ -41,12 +41,20 @@ class Edit:
         return f"{self.name} {self.verb}{changed}"
 
 
-def edits(since: datetime, until: datetime, most: int = MOST) -> list[Edit]:
-    """Of limits and overrides, the newest first, at most ``most`` of each.
+def edits(
+    since: datetime, until: datetime, most: int = MOST, *, limit: int | None = None
+) -> list[Edit]:
+    """Of limits and overrides, the newest first, at most ``most`` of each. ``limit``: by its id, of
+    that one and of the overrides that are its own.
 
     Who sees them may see the limits: ask for ``ratelimits.view_ratelimit`` before.
     """
-    found = [edit for model in (RateLimit, Override) for edit in _edits(model, since, until, most)]
+    whose: dict[Any, dict[str, int]] = {RateLimit: {}, Override: {}}
+    if limit is not None:
+        whose = {RateLimit: {"id": limit}, Override: {"limit_id": limit}}
+    found = [
+        edit for model, own in whose.items() for edit in _edits(model, since, until, most, own)
+    ]
     return sorted(found, key=lambda edit: edit.at, reverse=True)
 
 
@@ -56,8 +64,10 @@ def last_edits(most: int = 5) -> list[Edit]:
     return sorted(found, key=lambda edit: edit.at, reverse=True)[:most]
 
 
-def _edits(model: Any, since: datetime, until: datetime, most: int) -> list[Edit]:
-    return _read(model, {"history_date__range": (since, until)}, most)
+def _edits(
+    model: Any, since: datetime, until: datetime, most: int, whose: dict[str, int]
+) -> list[Edit]:
+    return _read(model, {"history_date__range": (since, until), **whose}, most)
 
 
 def _read(model: Any, which: dict[str, Any], most: int) -> list[Edit]:

@@ -28,6 +28,7 @@ __all__ = [
     "PublishedAdmin",
     "Select",
     "TextInput",
+    "detail_action",
 ]
 
 ACTION_CLASSES = " ".join(
@@ -41,6 +42,7 @@ NOTHING_ENFORCED = (
 
 if apps.is_installed("unfold"):
     from unfold.admin import ModelAdmin
+    from unfold.decorators import action as detail_action
     from unfold.forms import ActionForm
     from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget as CheckboxSelectMultiple
     from unfold.widgets import UnfoldAdminSelectWidget as Select
@@ -48,6 +50,7 @@ if apps.is_installed("unfold"):
     from unfold.widgets import UnfoldBooleanSwitchWidget as CheckboxInput
 else:
     from django.contrib.admin import ModelAdmin
+    from django.contrib.admin import action as detail_action
     from django.contrib.admin.helpers import ActionForm
     from django.contrib.admin.widgets import AdminTextInputWidget as TextInput
     from django.forms import CheckboxInput, CheckboxSelectMultiple, Select

@@ -36,6 +36,7 @@ from .edits import EditsPage
 from .in_force import TellsWhatIsInForce
 from .keeping import TellsWhoIsCounted
 from .life_cycle import PhaseFilter, TellsTheLifeCycle
+from .usage import DeniedFilter, ShowsUsage
 
 MOST_TYPED = 3
 """Limits whose names a person would type; of more, all are switched off together."""
@@ -122,11 +123,28 @@ class RateLimitForm(LimitEditForm):
 
 @admin.register(RateLimit)
 class RateLimitAdmin(
-    TellsTheLifeCycle, TellsWhoIsCounted, TellsWhatIsInForce, EditsPage, PublishedAdmin
+    TellsTheLifeCycle, TellsWhoIsCounted, ShowsUsage, TellsWhatIsInForce, EditsPage, PublishedAdmin
 ):
     form = RateLimitForm
-    list_display = ("name", "covers", "rate", "algorithm", "shown_mode", "when", "updated_at")
-    list_filter = ("mode", PhaseFilter, "algorithm", CountedByFilter, "path_kind")
+    list_display = (
+        "name",
+        "covers",
+        "rate",
+        "algorithm",
+        "shown_mode",
+        "when",
+        "denied_lately",
+        "updated_at",
+    )
+    list_filter = (
+        "mode",
+        PhaseFilter,
+        DeniedFilter,
+        "algorithm",
+        CountedByFilter,
+        "path_kind",
+    )
+    actions_detail = ("usage",)
     search_fields = ("name", "path", "host", "message")
     autocomplete_fields = ("groups",)
     readonly_fields = ("identities_now", "counted_now")
@@ -279,6 +297,7 @@ class RateLimitAdmin(
         self.message_user(request, f"{changed} of {of} changed to {mode.value}.")
 
     class Media:
+        css = {"all": ["ratelimits/usage.css"]}
         js = (forms.Script("ratelimits/limit_form.js", defer=True),)
 
     def get_urls(self) -> list[Any]:
