@@ -47,6 +47,7 @@ class RateLimit(PublishedModel):
         GLOB = rules.PathKind.GLOB, "Glob (* within a segment, ** across)"
         REGEX = rules.PathKind.REGEX, "RE2 pattern, whole path"
         VIEW = rules.PathKind.VIEW, "Django view name"
+        NAMED = rules.PathKind.NAMED, "Only where code asks for it by name"
 
     class Audience(models.TextChoices):
         EVERYONE = rules.Audience.EVERYONE, "Everyone"
@@ -259,7 +260,7 @@ class RateLimit(PublishedModel):
     def clean(self) -> None:
         self.lease = self.lease or 0  # An emptied field.
         errors = {**self._clean_counted_by(), **self._clean_counts(), **self._clean_rate()}
-        if self.path_kind == self.PathKind.ANY:
+        if self.path_kind in (self.PathKind.ANY, self.PathKind.NAMED):
             self.path = ""
         if self.path_kind == self.PathKind.REGEX and not self.path:
             errors["path"] = "An empty pattern matches no path: write one, or choose every path."
