@@ -64,6 +64,9 @@ class RateLimitConfig:
     counted_signals: tuple[str, ...]
     local_processes: int
     identity_budget: int
+    unknown_limit: str
+    check_token: str = field(repr=False)
+    check_networks: tuple[IPv4Network | IPv6Network, ...]
     load_us: int = field(default=0, compare=False)
     """How long ``create_settings`` took, for staff to see."""
 
@@ -279,6 +282,9 @@ def _settings(values: dict[str, Any]) -> Settings:
             counted_signals=values["IOTA_COUNTED_SIGNALS"],
             local_processes=values["IOTA_LOCAL_PROCESSES"],
             identity_budget=values["IOTA_IDENTITY_BUDGET"],
+            unknown_limit=values["IOTA_UNKNOWN_LIMIT"] or ("raise" if values["DEBUG"] else "allow"),
+            check_token=values["IOTA_CHECK_TOKEN"],
+            check_networks=tuple(values["IOTA_CHECK_NETWORKS"]),
         ),
     )
 

@@ -16,6 +16,7 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.template.response import SimpleTemplateResponse
 
+from . import conf
 from .engine import Engine
 from .policy import headers
 from .policy.decision import Decision, Held, joined
@@ -39,12 +40,17 @@ AsyncAnswer = Callable[[], Awaitable[HttpResponseBase]]
 
 
 def answered(
-    request: HttpRequest, engine: Engine, decision: Decision, answer: Answer
+    request: HttpRequest,
+    engine: Engine,
+    decision: Decision,
+    answer: Answer,
+    *,
+    inner: bool = False,
 ) -> HttpResponseBase:
     """The response of ``answer`` where the request is allowed, which holds its slots until then
-    and gets back what turns out not to count."""
+    and gets back what turns out not to count. ``inner`` as in ``with_fields``."""
     if not decision.allowed:
-        return denied_response(request, decision)
+        return denied_response(request, decision, inner=inner)
     try:
         if not decision.charges:
             response = answer()
@@ -61,15 +67,20 @@ def answered(
         raise
     if decision.held:
         release_at_end(response, Release(engine, decision.held))
-    return with_fields(response, decision)
+    return with_fields(response, decision, inner=inner)
 
 
 async def aanswered(
-    request: HttpRequest, engine: Engine, decision: Decision, answer: AsyncAnswer
+    request: HttpRequest,
+    engine: Engine,
+    decision: Decision,
+    answer: AsyncAnswer,
+    *,
+    inner: bool = False,
 ) -> HttpResponseBase:
     """``answered`` on the running event loop."""
     if not decision.allowed:
-        return denied_response(request, decision)
+        return denied_response(request, decision, inner=inner)
     release = Release(engine, decision.held)
     try:
         if not decision.charges:
@@ -91,7 +102,7 @@ async def aanswered(
             release_at_end(response, release)
         else:
             await asyncio.shield(release.anow())
-    return with_fields(response, decision)
+    return with_fields(response, decision, inner=inner)
 
 
 def status_of(error: Exception) -> int:
@@ -103,7 +114,19 @@ def status_of(error: Exception) -> int:
     return said if isinstance(said, int) else 500
 
 
-def denied_response(request: HttpRequest, decision: Decision) -> HttpResponse:
+def is_preflight(request: HttpRequest, config: conf.RateLimitConfig) -> bool:
+    """Whether it is a browser's question before a request, which is not limited."""
+    return (
+        config.exempt_preflight
+        and request.method == "OPTIONS"
+        and "Origin" in request.headers
+        and "Access-Control-Request-Method" in request.headers
+    )
+
+
+def denied_response(
+    request: HttpRequest, decision: Decision, *, inner: bool = False
+) -> HttpResponse:
     """429 or 503: problem details, or a page where the client prefers one."""
     problem = headers.problem(decision)
     status = cast(int, problem["status"])
@@ -119,7 +142,7 @@ def denied_response(request: HttpRequest, decision: Decision) -> HttpResponse:
         response = JsonResponse(problem, status=status, content_type="application/problem+json")
     response["Retry-After"] = str(headers.retry_after_s(decision))
     request_denied.send_robust(sender=None, request=request, decision=decision)
-    return cast(HttpResponse, with_fields(marked_denied(response), decision))
+    return cast(HttpResponse, with_fields(marked_denied(response), decision, inner=inner))
 
 
 def marked_denied(response: HttpResponseBase) -> HttpResponseBase:

@@ -16,7 +16,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
 from . import conf
-from .answering import aanswered, answered, denied_response, is_error
+from .answering import aanswered, answered, denied_response, is_error, is_preflight
 from .caller import Callers
 from .engine import Engine, get_engine
 from .errors import RateLimited
@@ -111,12 +111,7 @@ class RateLimitMiddleware:
     def _exempt(self, request: HttpRequest) -> bool:
         if request.path_info.startswith(self.config.exempt_paths):
             return True
-        return (
-            self.config.exempt_preflight
-            and request.method == "OPTIONS"
-            and "Origin" in request.headers
-            and "Access-Control-Request-Method" in request.headers
-        )
+        return request.method == "OPTIONS" and is_preflight(request, self.config)
 
     def _facts(self, request: HttpRequest, engine: Engine) -> RequestFacts:
         index = engine.index
