@@ -14,10 +14,12 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.core.exceptions import MiddlewareNotUsed
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
+from django.urls import NoReverseMatch, get_script_prefix, reverse
 
 from . import conf
 from .answering import aanswered, answered, denied_response, is_error, is_preflight
 from .caller import Callers
+from .check_urls import CHECK
 from .engine import Engine, get_engine
 from .errors import RateLimited
 from .policy.facts import RequestFacts
@@ -38,6 +40,7 @@ class RateLimitMiddleware:
         self.get_response = get_response
         self.config = config
         self.callers = Callers(config.key_validator)
+        self._exempt_paths: tuple[tuple[str, ...], str] | None = None
         self.is_async = iscoroutinefunction(get_response)
         if self.is_async:
             markcoroutinefunction(self)
@@ -109,9 +112,26 @@ class RateLimitMiddleware:
         return None
 
     def _exempt(self, request: HttpRequest) -> bool:
-        if request.path_info.startswith(self.config.exempt_paths):
+        exempt, check_path = self._exempt_paths or self._find_exempt()
+        path = request.path_info
+        if path.startswith(exempt) and (
+            path.startswith(self.config.exempt_paths)
+            or path == check_path
+            or path.startswith(f"{check_path}/")
+        ):
             return True
         return request.method == "OPTIONS" and is_preflight(request, self.config)
+
+    def _find_exempt(self) -> tuple[tuple[str, ...], str]:
+        """Beginnings of paths that need a second look, and the endpoint that other services ask,
+        whose requests count as those that it is asked about. Once there are addresses."""
+        try:
+            check_path = reverse(CHECK).removeprefix(get_script_prefix().rstrip("/"))
+        except NoReverseMatch:
+            self._exempt_paths = self.config.exempt_paths, ""
+        else:
+            self._exempt_paths = (*self.config.exempt_paths, check_path), check_path
+        return self._exempt_paths
 
     def _facts(self, request: HttpRequest, engine: Engine) -> RequestFacts:
         index = engine.index

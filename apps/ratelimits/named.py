@@ -182,13 +182,9 @@ def _asking(
         return ALLOWED
     if engine.version < 0:
         return engine.without_limits() or ALLOWED
-    rules = []
-    for name in dict.fromkeys(names):
-        compiled = engine.index.by_name.get(name)
-        if compiled is not None:
-            rules.append(compiled)
-        elif name not in engine.index.off and (refused := _unknown(engine, name)):
-            return refused
+    rules = by_name(engine, names)
+    if isinstance(rules, Decision):
+        return rules
     if request is not None and rules:
         done, who = _done(request), "" if named is None else named.text
         rules = [compiled for compiled in rules if (compiled.rule.id, who) not in done]
@@ -203,6 +199,19 @@ def _asking(
             with_host=any(compiled.rule.host for compiled in rules),
         )
     return _Asking(engine, rules, facts, request, cost, named, user)
+
+
+def by_name(engine: Engine, names: Sequence[str]) -> list[CompiledRule] | Decision:
+    """Those that are in force; a denial where one is nobody's and IOTA_UNKNOWN_LIMIT says so.
+    Raises UnknownLimit."""
+    rules = []
+    for name in dict.fromkeys(names):
+        compiled = engine.index.by_name.get(name)
+        if compiled is not None:
+            rules.append(compiled)
+        elif name not in engine.index.off and (refused := _unknown(engine, name)):
+            return refused
+    return rules
 
 
 def _named(engine: Engine, identity: Identity) -> tuple[Any, Named]:

@@ -30,6 +30,7 @@ from ..validators import METHODS, split_lines, validate_methods
 from . import lockout
 from .asking import AskingForm
 from .base import CheckboxSelectMultiple, PublishedAdmin, Select
+from .in_code import TellsWhatCodeUses
 from .in_force import TellsWhatIsInForce
 
 MOST_TYPED = 3
@@ -110,20 +111,23 @@ class RateLimitForm(AskingForm):
 
 
 @admin.register(RateLimit)
-class RateLimitAdmin(TellsWhatIsInForce, PublishedAdmin):
+class RateLimitAdmin(TellsWhatCodeUses, TellsWhatIsInForce, PublishedAdmin):
     form = RateLimitForm
     list_display = ("name", "covers", "rate", "algorithm", "mode", "updated_at")
     list_filter = ("mode", "algorithm", CountedByFilter, "path_kind")
     search_fields = ("name", "path", "host", "message")
     autocomplete_fields = ("groups",)
-    readonly_fields = ("identities_now",)
+    readonly_fields = ("identities_now", "used_in_code")
     actions = ("enforce", "shadow", "switch_off")
     list_filter_submit = False
     warn_unsaved_form = True
     change_form_before_template = "ratelimits/sentence.html"
     fieldsets = (
         (None, {"fields": ("name", "mode", "lock_out")}),
-        ("Which requests", {"fields": (("path_kind", "path"), ("methods", "host"))}),
+        (
+            "Which requests",
+            {"fields": (("path_kind", "path"), ("methods", "host"), "used_in_code")},
+        ),
         (
             "Who",
             {
