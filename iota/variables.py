@@ -371,8 +371,8 @@ VARIABLES = (
         "IOTA_CHECK_NETWORKS",
         "list",
         ["127.0.0.0/8", "::1/128"],
-        "Proxies that may ask `/api/check` without it. One that is among IOTA_TRUSTED_PROXIES needs "
-        "the token: it passes on what anybody sends.",
+        "Proxies that may ask `/api/check` without it. One of IOTA_TRUSTED_PROXIES needs the "
+        "token: it passes on what anybody sends.",
         "networks such as 10.0.0.0/8, separated by commas",
         _networks,
     ),

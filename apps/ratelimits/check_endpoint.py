@@ -22,16 +22,15 @@ import time
 from functools import lru_cache
 from ipaddress import ip_network
 
+from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
-from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 
 from . import conf
 from .answering import denied_response, marked_denied, with_fields
-from .caller import Callers
 from .engine import Engine, get_engine
 from .errors import UnknownLimit
-from .named import ask, by_name
+from .named import ask, by_name, callers
 from .policy import headers
 from .policy.client_ip import UNKNOWN, Network, client_address, in_networks, parse_span
 from .policy.decision import ALLOWED, Decision
@@ -62,7 +61,6 @@ class _Wrong(Exception):
 
 
 @csrf_exempt
-@never_cache
 def check(request: HttpRequest, proxy: str = "", rest: str = "") -> HttpResponse:
     """200 where the request may go on; 429 or 503 where not, and 403 for nginx."""
     config = conf.current()
@@ -73,14 +71,12 @@ def check(request: HttpRequest, proxy: str = "", rest: str = "") -> HttpResponse
     engine = get_engine()
     engine.start()
     try:
-        if proxy:
-            decision = _of_proxy(engine, request, proxy, rest)
-        else:
-            decision = _of_service(request)
+        decision = _of_proxy(engine, request, proxy, rest) if proxy else _of_service(request)
     except (_Wrong, UnknownLimit) as error:
         return _refused(proxy, str(error), status=400)
     if decision.allowed:
-        return with_fields(HttpResponse(), decision)  # type: ignore[return-value]
+        response = HttpResponse(headers={"Cache-Control": "no-store"})
+        return with_fields(response, decision)  # type: ignore[return-value]
     if proxy != "nginx":
         return denied_response(request, decision)
     response = HttpResponse(status=403)
@@ -121,7 +117,7 @@ def _of_proxy(engine: Engine, request: HttpRequest, proxy: str, rest: str) -> De
             if all(holds(facts, now_us) for holds in conditions):
                 rules.append(compiled)
     rules = [compiled for compiled in rules if _can_be_told(compiled)]
-    user = _callers(engine.config.key_validator).identify(request, rules)
+    user = callers(engine.config.key_validator).identify(request, rules)
     plan = engine.plan(rules, facts, user)
     decision = engine.check(plan)
     if decision is not ALLOWED:
@@ -181,8 +177,10 @@ def _names(request: HttpRequest) -> tuple[str, ...]:
     if len(names) > MAX_NAMES:
         raise _Wrong(f"{len(names)} limits: name {MAX_NAMES} at most")
     for name in names:
-        if not validate_name.regex.match(name):
-            raise _Wrong(f"{name[:64]!r} is no name of a limit")
+        try:
+            validate_name(name)
+        except ValidationError as error:
+            raise _Wrong(f"{name[:64]!r} is no name of a limit") from error
     return names
 
 
@@ -201,11 +199,6 @@ def _is_trusted(request: HttpRequest, config: conf.RateLimitConfig) -> bool:
 
 def _covers(networks: tuple[Network, ...], address: str) -> bool:
     return in_networks(address, [parse_span(str(network)) for network in networks])
-
-
-@lru_cache(maxsize=4)
-def _callers(key_validator: str) -> Callers:
-    return Callers(key_validator)
 
 
 _said: set[str] = set()

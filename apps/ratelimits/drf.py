@@ -28,7 +28,7 @@ from .raised import watched
 from .signals import request_denied
 
 
-class CannotBeCounted(APIException):
+class CannotBeCounted(APIException):  # type: ignore[misc]
     """Redis is away, and a limit's policy is to deny."""
 
     status_code = 503

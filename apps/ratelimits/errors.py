@@ -30,6 +30,7 @@ class UnknownLimit(RateLimitError, LookupError):
     def __init__(self, name: str) -> None:
         self.name = name
         super().__init__(
-            f"No limit is named {name!r}. Make it in the admin (its list of limits has a button for "
-            "it), or correct the name in the code. IOTA_UNKNOWN_LIMIT=allow lets such requests pass."
+            f"No limit is named {name!r}. Make it in the admin, whose list of limits has a button "
+            "for it, or correct the name in the code. IOTA_UNKNOWN_LIMIT=allow lets such requests "
+            "pass."
         )

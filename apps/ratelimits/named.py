@@ -160,8 +160,8 @@ class _Asking:
         if self.request is None or not decision.allowed or plan.limits is None:
             return
         done = _done(self.request)
-        for rule, place in zip(plan.limits.rules, plan.limits.places, strict=True):
-            done.add((rule.id, "" if self.named is None else self.named.text))
+        who = "" if self.named is None else self.named.text
+        done.update((rule.id, who) for rule in plan.limits.rules)
 
 
 def _asking(
@@ -271,27 +271,28 @@ def _done(request: HttpRequest) -> set[tuple[int, str]]:
 
 
 @lru_cache(maxsize=4)
-def _callers(key_validator: str) -> Callers:
+def callers(key_validator: str) -> Callers:
+    """They remember groups: one for all who ask."""
     return Callers(key_validator)
 
 
 def _user(asking: _Asking) -> UserFacts:
-    callers = _callers(asking.engine.config.key_validator)
+    known = callers(asking.engine.config.key_validator)
     facts, user = ANONYMOUS, asking.user
     if asking.request is not None:
         request = django_request(asking.request)
-        facts = callers.identify(request, list(asking.rules))
+        facts = known.identify(request, list(asking.rules))
         if user is None and request is not asking.request:
             user = asking.request.user  # Whom REST framework has authenticated, by whatever.
-    return facts if user is None else callers.with_user(facts, user, asking.rules)
+    return facts if user is None else known.with_user(facts, user, asking.rules)
 
 
 async def _auser(asking: _Asking) -> UserFacts:
-    callers = _callers(asking.engine.config.key_validator)
+    known = callers(asking.engine.config.key_validator)
     facts, user = ANONYMOUS, asking.user
     if asking.request is not None:
-        facts = await callers.aidentify(django_request(asking.request), list(asking.rules))
-    return facts if user is None else await callers.awith_user(facts, user, asking.rules)
+        facts = await known.aidentify(django_request(asking.request), list(asking.rules))
+    return facts if user is None else await known.awith_user(facts, user, asking.rules)
 
 
 class _InForce:

@@ -7,5 +7,5 @@ limits_changed = Signal()
 ``sender`` is the model."""
 
 request_denied = Signal()
-"""A request is answered 429 or 503: ``request`` and ``decision``. Receivers are sync and quick; what
-one raises is logged and changes nothing."""
+"""A request is answered 429 or 503: ``request`` and ``decision``. Receivers are sync and quick;
+what one raises is logged and changes nothing."""

@@ -58,19 +58,17 @@ def rate_limit(*names: str, cost: Cost = None, identity: WhoOf = None) -> Callab
 
     def decorate(view: Any) -> Any:
         if isinstance(view, type):
-            dispatch: Any = getattr(view, "dispatch", None)
-            if dispatch is None:
-                raise TypeError(f"{view!r} has no dispatch: @rate_limit is for views")
-            setattr(view, "dispatch", _limited(dispatch, view, names, cost, identity))
-            return view
+            kind: Any = view
+            if not hasattr(kind, "dispatch"):
+                raise TypeError(f"{kind!r} has no dispatch: @rate_limit is for views")
+            kind.dispatch = _limited(kind.dispatch, kind, names, cost, identity)
+            return kind
         return _limited(view, None, names, cost, identity)
 
     return decorate
 
 
-def check(
-    name: Names, identity: Identity | None = None, *, cost: int | None = None
-) -> Decision:
+def check(name: Names, identity: Identity | None = None, *, cost: int | None = None) -> Decision:
     """Charge ``identity`` to a limit, or to several at once: all of them or none.
 
     ``identity`` is a text or a number of your own, or a mapping with some of ``user``, ``address``,
@@ -88,9 +86,7 @@ async def acheck(
     return await aask(_names(name, "check"), cost=cost, identity=identity)
 
 
-def peek(
-    name: Names, identity: Identity | None = None, *, cost: int | None = None
-) -> Decision:
+def peek(name: Names, identity: Identity | None = None, *, cost: int | None = None) -> Decision:
     """What ``check`` would say now, charging nobody."""
     return ask(_names(name, "peek"), cost=cost, identity=identity, charge=False)
 

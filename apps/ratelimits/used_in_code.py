@@ -98,7 +98,7 @@ def _look_at(kind: type) -> None:
 
 def _routes(routes: dict[str, list[str]], where: str) -> tuple[str, ...]:
     """Of a view, or of the class that a method belongs to."""
-    return tuple(routes.get(where) or routes.get(where.rpartition(".")[0], ()))
+    return tuple(routes.get(where) or routes.get(where.rpartition(".")[0]) or ())
 
 
 def _views(patterns: Sequence[Any], before: str = "") -> Iterator[tuple[str, Any]]:

@@ -91,7 +91,5 @@ def told_of(limit: RateLimit) -> str:
 def _told(found: list[Wanted], may_add: bool) -> SafeString:
     """For the stock admin, which has no place above its list."""
     form = '<a href="{1}">{0}</a>' if may_add else "{0}"
-    names = format_html_join(
-        ", ", form, ((each.name, each.add_url) for each in found[:MOST_SHOWN])
-    )
+    names = format_html_join(", ", form, ((each.name, each.add_url) for each in found[:MOST_SHOWN]))
     return format_html("Code asks for limits that nobody has made: {}.", names)

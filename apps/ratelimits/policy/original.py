@@ -14,8 +14,8 @@ def request_path(uri: str) -> str:
     """``/a/b`` of ``/a/%62?c=d``, ``//a/./b``, ``/x/../a/b`` and ``http://host/a/b``.
 
     As a proxy reads it when it chooses where a request goes: decoded, without dot segments and
-    doubled slashes. Else those would be the way around a limit. ``uri`` is a header's text, in which
-    each character is a byte.
+    doubled slashes. Else those would be the way around a limit. ``uri`` is a header's text, of
+    which each character is a byte.
     """
     text = uri[:MAX_URI_CHARS]
     if not text.startswith("/"):

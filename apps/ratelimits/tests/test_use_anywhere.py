@@ -314,7 +314,9 @@ def test_where_code_asks_is_known_once_it_has_asked(limit):
     check("named", "ada")
     with concurrency("named", "bob"):
         pass
-    assert [(use.where, use.how) for use in used_in_code.uses()["named"] if use.how != "rate_limit"] == [
+    assert [
+        (use.where, use.how) for use in used_in_code.uses()["named"] if use.how != "rate_limit"
+    ] == [
         (where, "check"),
         (where, "concurrency"),
     ]
