@@ -65,6 +65,9 @@ class RateLimitConfig:
     local_processes: int
     identity_budget: int
     reason_required: bool
+    unknown_limit: str
+    check_token: str = field(repr=False)
+    check_networks: tuple[IPv4Network | IPv6Network, ...]
     load_us: int = field(default=0, compare=False)
     """How long ``create_settings`` took, for staff to see."""
 
@@ -281,6 +284,9 @@ def _settings(values: dict[str, Any]) -> Settings:
             local_processes=values["IOTA_LOCAL_PROCESSES"],
             identity_budget=values["IOTA_IDENTITY_BUDGET"],
             reason_required=values["IOTA_REASON_REQUIRED"],
+            unknown_limit=values["IOTA_UNKNOWN_LIMIT"] or ("raise" if values["DEBUG"] else "allow"),
+            check_token=values["IOTA_CHECK_TOKEN"],
+            check_networks=tuple(values["IOTA_CHECK_NETWORKS"]),
         ),
     )
 

@@ -58,6 +58,7 @@ settings.configure(
         health_paths=("/healthz",),
         exempt_preflight=True, key_validator="", counted_signals=(), local_processes=1,
         no_ruleset="allow", identity_budget=0, reason_required=False,
+        unknown_limit="raise", check_token="", check_networks=(),
         redis_operator_url="", redis_sweeper_url="",
     ),
 )

@@ -27,12 +27,12 @@ def load() -> rules.Ruleset:
     """
     version = RulesetVersion.current()
     for _ in range(READ_ATTEMPTS):
-        loaded = tuple(_rules())
+        loaded, off = tuple(_rules()), tuple(_off())
         seen, version = version, RulesetVersion.current()
         if seen == version:
             break
     # Where edits outrun us, the older number: the next poll replaces it.
-    return rules.Ruleset(min(seen, version), loaded)
+    return rules.Ruleset(min(seen, version), loaded, off)
 
 
 def _rules() -> Iterator[rules.Rule]:
@@ -48,6 +48,12 @@ def _rules() -> Iterator[rules.Rule]:
             logger.error("Limit %s is not enforced; mend it in the admin: %s", limit.name, error)
         else:
             yield rule
+
+
+def _off() -> Iterable[str]:
+    """Code that asks for one of them is told that it is off, and not that nobody has made it."""
+    off = RateLimit.objects.filter(mode=RateLimit.Mode.OFF)
+    return off.order_by("name").values_list("name", flat=True)
 
 
 def draft(limit: RateLimit, groups: Iterable[Group]) -> rules.Rule:

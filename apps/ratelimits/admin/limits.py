@@ -33,6 +33,7 @@ from .base import CheckboxSelectMultiple, PublishedAdmin, Select
 from .edit_form import LimitEditForm
 from .edit_text import NOTHING_DONE
 from .edits import EditsPage
+from .in_code import TellsWhatCodeUses
 from .in_force import TellsWhatIsInForce
 from .keeping import TellsWhoIsCounted
 from .life_cycle import PhaseFilter, TellsTheLifeCycle
@@ -123,7 +124,13 @@ class RateLimitForm(LimitEditForm):
 
 @admin.register(RateLimit)
 class RateLimitAdmin(
-    TellsTheLifeCycle, TellsWhoIsCounted, ShowsUsage, TellsWhatIsInForce, EditsPage, PublishedAdmin
+    TellsTheLifeCycle,
+    TellsWhoIsCounted,
+    ShowsUsage,
+    TellsWhatCodeUses,
+    TellsWhatIsInForce,
+    EditsPage,
+    PublishedAdmin,
 ):
     form = RateLimitForm
     list_display = (
@@ -147,14 +154,17 @@ class RateLimitAdmin(
     actions_detail = ("usage",)
     search_fields = ("name", "path", "host", "message")
     autocomplete_fields = ("groups",)
-    readonly_fields = ("identities_now", "counted_now")
+    readonly_fields = ("identities_now", "counted_now", "used_in_code")
     actions = ("shadow", "canary", "enforce", "switch_off")
     list_filter_submit = False
     warn_unsaved_form = True
     change_form_before_template = "ratelimits/sentence.html"
     fieldsets = (
         (None, {"fields": ("name", ("mode", "canary_percent"), "lock_out")}),
-        ("Which requests", {"fields": (("path_kind", "path"), ("methods", "host"))}),
+        (
+            "Which requests",
+            {"fields": (("path_kind", "path"), ("methods", "host"), "used_in_code")},
+        ),
         (
             "Who",
             {

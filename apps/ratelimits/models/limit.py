@@ -51,6 +51,7 @@ class RateLimit(PublishedModel):
         GLOB = rules.PathKind.GLOB, "Glob (* within a segment, ** across)"
         REGEX = rules.PathKind.REGEX, "RE2 pattern, whole path"
         VIEW = rules.PathKind.VIEW, "Django view name"
+        NAMED = rules.PathKind.NAMED, "Only where code asks for it by name"
 
     class Audience(models.TextChoices):
         EVERYONE = rules.Audience.EVERYONE, "Everyone"
@@ -289,7 +290,7 @@ class RateLimit(PublishedModel):
             **self._clean_rate(),
             **self._clean_canary(),
         }
-        if self.path_kind == self.PathKind.ANY:
+        if self.path_kind in (self.PathKind.ANY, self.PathKind.NAMED):
             self.path = ""
         if self.path_kind == self.PathKind.REGEX and not self.path:
             errors["path"] = "An empty pattern matches no path: write one, or choose every path."

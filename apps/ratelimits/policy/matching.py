@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from .canary import is_in
 from .client_ip import Span, in_networks, parse_span
@@ -19,7 +19,16 @@ from .errors import PolicyError
 from .facts import RequestFacts, UserFacts
 from .path_index import PathIndex
 from .paths import CompiledPath, PathTest, compile_path
-from .rules import Audience, Mode, Override, OverrideAction, Rule, Ruleset, with_quota
+from .rules import (
+    Audience,
+    Mode,
+    Override,
+    OverrideAction,
+    PathKind,
+    Rule,
+    Ruleset,
+    with_quota,
+)
 
 Condition = Callable[[RequestFacts, int], bool]
 """Of a request and the time (us)."""
@@ -85,6 +94,9 @@ class Index:
     paths: PathIndex
     needs_route: bool
     needs_host: bool
+    by_name: Mapping[str, CompiledRule] = field(default_factory=dict)
+    """Every rule, for code that asks by name."""
+    off: frozenset[str] = frozenset()
 
     def considered(self, facts: RequestFacts) -> list[CompiledRule]:
         """The rules that have to be asked at all, in the ruleset's order."""
@@ -106,12 +118,15 @@ class Index:
 def compile_ruleset(ruleset: Ruleset) -> Index:
     """Raises PolicyError where a rule cannot be enforced."""
     rules = tuple(compile_rule(rule) for rule in ruleset.rules)
+    by_path = [rule for rule in ruleset.rules if rule.path.kind is not PathKind.NAMED]
     return Index(
         version=ruleset.version,
         rules=rules,
         paths=PathIndex(compiled.path.place for compiled in rules),
-        needs_route=any(rule.needs_route for rule in ruleset.rules),
-        needs_host=any(rule.host for rule in ruleset.rules),
+        needs_route=any(rule.needs_route for rule in by_path),
+        needs_host=any(rule.host for rule in by_path),
+        by_name={compiled.rule.name: compiled for compiled in rules},
+        off=frozenset(ruleset.off),
     )
 
 
@@ -140,6 +155,11 @@ def _in_mode(compiled: CompiledRule, mode: Mode) -> CompiledRule:
     rule = replace(compiled.rule, mode=mode)
     overrides = tuple(_compile_override(override, rule) for override in rule.overrides)
     return replace(compiled, rule=rule, overrides=overrides)
+
+
+def conditions_by_name(rule: Rule) -> tuple[Condition, ...]:
+    """What is left to ask where code names the limit: everything but the path and the user."""
+    return tuple(_conditions(rule, None))
 
 
 def _conditions(rule: Rule, path_test: PathTest | None) -> Iterator[Condition]:

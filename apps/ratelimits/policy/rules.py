@@ -81,6 +81,7 @@ class PathKind(StrEnum):
     GLOB = "glob"
     REGEX = "regex"
     VIEW = "view"
+    NAMED = "named"  # Only where code asks for the limit by its name.
 
 
 class Counts(StrEnum):
@@ -391,3 +392,5 @@ class Ruleset:
 
     version: int
     rules: tuple[Rule, ...] = ()
+    off: tuple[str, ...] = ()
+    """Names of the limits that are off: code may ask for them all the same."""

@@ -8,6 +8,7 @@
   // A burst or a lease elsewhere is refused, not dropped: one that was typed in stays in sight.
   const APPLIES = {
     canary_percent: (data) => data.get("mode") === "canary",
+    path: (data) => data.get("path_kind") !== "named",
     header: (data) => data.getAll("counted_by").includes("header"),
     view_argument: (data) => data.getAll("counted_by").includes("view_argument"),
     identities: (data) => !data.getAll("counted_by").includes("everyone"),
