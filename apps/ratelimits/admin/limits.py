@@ -33,6 +33,7 @@ from .base import CheckboxSelectMultiple, PublishedAdmin, Select
 from .edit_form import LimitEditForm
 from .edit_text import NOTHING_DONE
 from .edits import EditsPage
+from .exchange import ExchangesLimits
 from .in_code import TellsWhatCodeUses
 from .in_force import TellsWhatIsInForce
 from .keeping import TellsWhoIsCounted
@@ -124,6 +125,7 @@ class RateLimitForm(LimitEditForm):
 
 @admin.register(RateLimit)
 class RateLimitAdmin(
+    ExchangesLimits,
     TellsTheLifeCycle,
     TellsWhoIsCounted,
     ShowsUsage,

@@ -115,10 +115,18 @@ class LockOut:
         after = [override for override in before if override.pk not in gone]
         after += [saved] if saved is not None else []
         edited = [override for override in (*before, saved) if override and override.pk in gone]
+        return self.reasons_of_overrides(before, after, edited)
+
+    def reasons_of_overrides(
+        self, before: Iterable[Override], after: Iterable[Override], edited: Iterable[Override]
+    ) -> tuple[str, ...]:
+        """What the limits do with the overrides ``after``, and not with those ``before``; with
+        their names. ``edited`` are those that make the difference."""
+        about = {override.limit_id for override in edited}
         named: dict[str, list[str]] = {}
         enforced = RateLimit.objects.filter(mode__in=BLOCKING)
         for limit in enforced.prefetch_related("groups"):
-            if not any(override.limit_id in (None, limit.pk) for override in edited):
+            if about.isdisjoint((None, limit.pk)):
                 continue
             try:
                 was = self.reasons_of_limit(limit, before)
@@ -128,7 +136,19 @@ class LockOut:
             for text in new:
                 if text not in was:
                     named.setdefault(text, []).append(limit.name)
-        return tuple(f"{_listed(names)}: {text}" for text, names in named.items())
+        return _told(named)
+
+    def reasons_of_limits(self, limits: Iterable[RateLimit]) -> tuple[str, ...]:
+        """``reasons`` of several as they are, with their names."""
+        named: dict[str, list[str]] = {}
+        for limit in limits:
+            try:
+                said = self.reasons_of_limit(limit)
+            except PolicyError:
+                continue  # It is not enforced.
+            for text in said:
+                named.setdefault(text, []).append(limit.name)
+        return _told(named)
 
     def _covered(self, index: Index, visits: Iterable[_Visit]) -> Iterator[tuple[_Visit, Plan]]:
         """The visits that the limit is about, each with what would be asked for it."""
@@ -266,6 +286,10 @@ def _too_few(rule: Rule, use: _Use) -> str | None:
 
 def _requests(number: int) -> str:
     return "1 request" if number == 1 else f"{number:,} requests"
+
+
+def _told(named: dict[str, list[str]]) -> tuple[str, ...]:
+    return tuple(f"{_listed(names)}: {text}" for text, names in named.items())
 
 
 def _listed(names: list[str]) -> str:

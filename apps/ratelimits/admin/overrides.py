@@ -11,6 +11,7 @@ from django.http import HttpRequest
 from ..models import Override
 from .base import PublishedAdmin
 from .edit_form import OverrideEditForm
+from .exchange import ExchangesOverrides
 from .lockout import LockOut
 
 
@@ -24,7 +25,7 @@ class OverrideForm(OverrideEditForm):
 
 
 @admin.register(Override)
-class OverrideAdmin(PublishedAdmin):
+class OverrideAdmin(ExchangesOverrides, PublishedAdmin):
     form = OverrideForm
     list_display = ("__str__", "limit", "quota", "until", "reason")
     list_filter = ("action", "limit")

@@ -42,17 +42,17 @@ def carry_out(
     try:
         changes = modes.set_modes(wanted, dry_run=dry_run, why=why)
     except modes.UnknownLimits as error:
-        raise CommandError(_unknown(error.names)) from error
+        raise CommandError(unknown(error.names, "nothing was changed")) from error
     except modes.Impossible as error:
         raise CommandError(f"{error} Nothing was changed.") from error
-    published = None if dry_run else _published()
+    heard = None if dry_run else published()
     if as_json:
         rows = [{"name": c.name, "before": c.before, "after": c.after} for c in changes]
-        said = {"changed": rows, "dry_run": dry_run, "published": published}
+        said = {"changed": rows, "dry_run": dry_run, "published": heard}
         command.stdout.write(json.dumps({**said, "restore": restoring(changes)}, indent=1))
     else:
-        _say(command, changes, len(wanted), dry_run=dry_run, published=published, done=done)
-    if published is False:
+        _say(command, changes, len(wanted), dry_run=dry_run, published=heard, done=done)
+    if heard is False:
         raise CommandError(NOT_HEARD)
 
 
@@ -92,7 +92,7 @@ def restoring(changes: Sequence[Change]) -> str:
     return " && ".join(commands)
 
 
-def _published() -> bool:
+def published() -> bool:
     """Whether Redis has what is in the database; of an earlier change too."""
     try:
         get_engine().reconcile()
@@ -101,11 +101,12 @@ def _published() -> bool:
     return True
 
 
-def _unknown(names: Sequence[str]) -> str:
+def unknown(names: Sequence[str], then: str) -> str:
+    """``then``: what became of what was asked for."""
     known = list(RateLimit.objects.values_list("name", flat=True))
     close = [found for name in names for found in difflib.get_close_matches(name, known, 1)]
     hint = f" Did you mean {', '.join(close)}?" if close else ""
-    return f"No limit is called {', '.join(names)}; nothing was changed.{hint}"
+    return f"No limit is called {', '.join(names)}; {then}.{hint}"
 
 
 def _limits(number: int) -> str:
