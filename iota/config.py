@@ -64,6 +64,7 @@ class RateLimitConfig:
     counted_signals: tuple[str, ...]
     local_processes: int
     identity_budget: int
+    denied_names: bool
     load_us: int = field(default=0, compare=False)
     """How long ``create_settings`` took, for staff to see."""
 
@@ -279,6 +280,7 @@ def _settings(values: dict[str, Any]) -> Settings:
             counted_signals=values["IOTA_COUNTED_SIGNALS"],
             local_processes=values["IOTA_LOCAL_PROCESSES"],
             identity_budget=values["IOTA_IDENTITY_BUDGET"],
+            denied_names=values["IOTA_DENIED_NAMES"],
         ),
     )
 

@@ -349,6 +349,12 @@ VARIABLES = (
         "How many clients a limit that does not say counts apart in its window; further new ones "
         "share one count. 0: no bound.",
     ),
+    _boolean(
+        "IOTA_DENIED_NAMES",
+        False,
+        "Addresses, users and owners of API keys are kept beside the digests of those who were "
+        "denied, for 26 hours. False: digests only.",
+    ),
     Variable(
         "IOTA_METRICS_TOKEN",
         "str",
