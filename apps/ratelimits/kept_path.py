@@ -35,7 +35,7 @@ def kept_path(path: str, digests: Digests) -> tuple[str, str, bool]:
         return f"{route} ~{_digest(digests, path)}", match.view_name, False
 
     def named(found: re.Match[str]) -> str:
-        value = str(match.captured_kwargs.get(found[1], ""))
+        value = str(match.kwargs.get(found[1], ""))
         return f"<{found[1]} ~{_digest(digests, value)}>"
 
     return _ARGUMENT.sub(named, route), match.view_name, False

@@ -163,7 +163,7 @@ def _of_request(
         misses.append(_about_path(rule, facts))
     for name, holds in conditions_of(rule, None):
         if (needed := _NEEDS.get(name)) in unknown:
-            untold.append(needed)  # type: ignore[arg-type]
+            untold.append(needed)
         elif not holds(facts, now_us):
             misses.append(_about(name, rule, facts))
     return misses, untold
@@ -198,7 +198,9 @@ def _about_path(rule: Rule, facts: RequestFacts) -> str:
         PathKind.GLOB: "paths such as",
         PathKind.REGEX: "paths that match",
     }
-    return f"It is about {how.get(rule.path.kind, 'paths')} {rule.path.value}; this is {facts.path}."
+    return (
+        f"It is about {how.get(rule.path.kind, 'paths')} {rule.path.value}; this is {facts.path}."
+    )
 
 
 def _about(name: str, rule: Rule, facts: RequestFacts) -> str:
@@ -300,7 +302,9 @@ def steps(found: Derivation, has_proxies: bool) -> tuple[str, ...]:
     if peer.address is None:
         said.append("The connection has no address (a Unix socket): all such count together.")
     elif not peer.trusted:
-        why = "no trusted proxy" if has_proxies else "and no proxy is trusted (IOTA_TRUSTED_PROXIES)"
+        why = "no trusted proxy"
+        if not has_proxies:
+            why = "and no proxy is trusted (IOTA_TRUSTED_PROXIES)"
         said.append(f"The connection comes from {peer.address}, {why}: that is the client.")
     elif not hops:
         said.append(

@@ -6,8 +6,8 @@ pipeline. The path and the address are digested then, so that they are in memory
 and never in Redis.
 
 Bounded, under an attack too: ``MOST_WAITING`` denials between two looks (the oldest go),
-``MOST_IDENTITIES`` of ``MOST_LIMITS`` limits and hours, ``MOST_SENT`` denials a second. What a reply
-that never came leaves in doubt is sent again: then a denial may be counted twice.
+``MOST_IDENTITIES`` of ``MOST_LIMITS`` limits and hours, ``MOST_SENT`` denials a second. What a
+reply that never came leaves in doubt is sent again: then a denial may be counted twice.
 """
 
 from __future__ import annotations
@@ -132,11 +132,11 @@ class DeniedNotes(BeginsAnew):
     def _keep_recent(self, taken: Sequence[Noted]) -> None:
         """Alike ones as one: the newest of them, and how many they were."""
         for noted in taken:
-            alike = (noted.denied, noted.counted, noted.method, noted.path, noted.why)
-            times = self._recent.pop(alike, (noted, 0))[1]
-            self._recent[alike] = noted, times + 1
+            same = (noted.denied, noted.counted, noted.method, noted.path, noted.why)
+            times = self._recent.pop(same, (noted, 0))[1]
+            self._recent[same] = noted, times + 1
         of: Counter[tuple[int, ...]] = Counter()
-        kept = {}
+        kept: dict[tuple[object, ...], tuple[Noted, int]] = {}
         for alike, row in reversed(self._recent.items()):
             of[row[0].denied] += 1
             if of[row[0].denied] <= MOST_SENT_OF_A_LIMIT and len(kept) < MOST_SENT:

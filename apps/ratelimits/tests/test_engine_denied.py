@@ -75,7 +75,8 @@ def test_names_are_kept_only_where_the_site_allows_it(engine, redis_client, allo
     names = (("user", "77"), ("header x-api-key", "acme"), ("address", "203.0.113.9"))
     now_s = time.time()
     (most,) = engine.denied.top(one.pk, now_s, now_s, 5)
-    assert set(denial.names.get(one.pk, ())) == set(most.names) == (set(names) if allowed else set())
+    expected = set(names) if allowed else set()
+    assert set(denial.names.get(one.pk, ())) == set(most.names) == expected
     held = json.dumps([str(redis_client.dump(key)) for key in redis_client.keys("*")])
     assert "session-of-ada" not in held
     assert ("203.0.113.9" in held) == allowed

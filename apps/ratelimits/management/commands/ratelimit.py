@@ -10,13 +10,23 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
-from ..subcommands import disable, enable, listing
+from ..subcommands import disable, enable, explaining, inspecting, listing, resetting
 
-SUBCOMMANDS: Mapping[str, ModuleType] = {"list": listing, "disable": disable, "enable": enable}
+SUBCOMMANDS: Mapping[str, ModuleType] = {
+    "list": listing,
+    "explain": explaining,
+    "inspect": inspecting,
+    "reset": resetting,
+    "disable": disable,
+    "enable": enable,
+}
 
 
 class Command(BaseCommand):
-    help = "List the limits; switch them off and on. The way back where one locks staff out."
+    help = (
+        "List the limits, explain a request, look at an identity and reset it; switch limits off "
+        "and on. The way back where one locks staff out."
+    )
     requires_system_checks = []  # Nothing that is wrong with the site may stand in the way back.
 
     def add_arguments(self, parser: CommandParser) -> None:
