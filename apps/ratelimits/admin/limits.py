@@ -30,6 +30,8 @@ from ..validators import METHODS, split_lines, validate_methods
 from . import lockout
 from .asking import AskingForm
 from .base import CheckboxSelectMultiple, PublishedAdmin, Select
+from .explain import Explains
+from .identities import ShowsIdentities
 from .in_force import TellsWhatIsInForce
 
 MOST_TYPED = 3
@@ -110,7 +112,7 @@ class RateLimitForm(AskingForm):
 
 
 @admin.register(RateLimit)
-class RateLimitAdmin(TellsWhatIsInForce, PublishedAdmin):
+class RateLimitAdmin(Explains, ShowsIdentities, TellsWhatIsInForce, PublishedAdmin):
     form = RateLimitForm
     list_display = ("name", "covers", "rate", "algorithm", "mode", "updated_at")
     list_filter = ("mode", "algorithm", CountedByFilter, "path_kind")

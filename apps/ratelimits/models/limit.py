@@ -225,6 +225,7 @@ class RateLimit(PublishedModel):
 
     class Meta:
         ordering = ["name"]
+        permissions = [("reset_identity", "Can reset what is counted of somebody")]
 
     def __str__(self) -> str:
         return self.name

@@ -11,7 +11,7 @@
 ``<prefix>probe``                           string: whether a server that failed takes writes again
 ``<prefix>processes``                       hash: process -> when it was last seen, and its status
 ``<prefix>usage``                           hash: totals of what the limiter did (lua/usage.lua)
-``<prefix>d:{<limit>}:<hour>``              hash: whom a limit denied most in an hour (lua/denied.lua)
+``<prefix>d:{<limit>}:<hour>``              hash: whom a limit denied most, hourly (lua/denied.lua)
 ``<prefix>denied``                          stream, capped: the last denials (storage/denied.py)
 
 The braces are a cluster's hash tag: what belongs to one identity, or to the
