@@ -18,6 +18,7 @@ from .. import conf
 from ..engine import get_engine
 from ..explain import explain, explain_denial
 from ..explained import Explanation
+from ..policy.client_ip import UNKNOWN
 from ..request_facts import request_facts
 from ..storage.errors import Unavailable
 from .denied import recent
@@ -64,11 +65,19 @@ def _explain_view(request: HttpRequest, page: Any) -> HttpResponseBase:
         "media": page.media + STYLE,
         "form": form,
         "found": found,
+        "client": _client(found),
         "recent": recent(),
         "names_kept": conf.current().denied_names,
         "may_see_overrides": request.user.has_perm("ratelimits.view_override"),
     }
     return TemplateResponse(request, "ratelimits/explain.html", context)
+
+
+def _client(found: Explanation | None) -> str:
+    """As the page of an identity takes it."""
+    if found is None or found.denial is not None or found.address == UNKNOWN:
+        return ""
+    return found.address.partition("/")[0]
 
 
 def _picked(request: HttpRequest) -> Explanation | None:
