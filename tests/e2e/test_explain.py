@@ -45,11 +45,11 @@ def test_a_denial_is_picked_explained_and_reset(demo, browser, password, denied)
     page.get_by_role("link", name="Explain").first.click()
     expect(page.locator("#recent")).to_contain_text("Denied last")
     for _ in range(20):
-        if page.locator("#recent tbody tr").count():
+        if page.locator("#recent li").count():
             break
         page.wait_for_timeout(250)
         page.reload()
-    row = page.locator("#recent tbody tr", has_text="api-per-address").first
+    row = page.locator("#recent li", has_text="api-per-address").first
     expect(row).not_to_contain_text("127.0.0.1")
     row.get_by_role("link", name="GET /api/test").click()
     expect(page.locator("#verdict h2")).to_contain_text("by api-per-address")

@@ -60,7 +60,6 @@ def _explain_view(request: HttpRequest, page: Any) -> HttpResponseBase:
     request.current_app = page.admin_site.name
     context = {
         **page.admin_site.each_context(request),
-        "opts": page.opts,
         "title": "Explain",
         "media": page.media + STYLE,
         "form": form,

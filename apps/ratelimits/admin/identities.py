@@ -80,7 +80,6 @@ def _identity_view(request: HttpRequest, page: Any) -> HttpResponseBase:
     request.current_app = page.admin_site.name
     context |= {
         **page.admin_site.each_context(request),
-        "opts": page.opts,
         "title": "Identity",
         "media": page.media + STYLE,
     }
