@@ -68,6 +68,7 @@ class RateLimitConfig:
     unknown_limit: str
     check_token: str = field(repr=False)
     check_networks: tuple[IPv4Network | IPv6Network, ...]
+    denied_names: bool
     load_us: int = field(default=0, compare=False)
     """How long ``create_settings`` took, for staff to see."""
 
@@ -287,6 +288,7 @@ def _settings(values: dict[str, Any]) -> Settings:
             unknown_limit=values["IOTA_UNKNOWN_LIMIT"] or ("raise" if values["DEBUG"] else "allow"),
             check_token=values["IOTA_CHECK_TOKEN"],
             check_networks=tuple(values["IOTA_CHECK_NETWORKS"]),
+            denied_names=values["IOTA_DENIED_NAMES"],
         ),
     )
 

@@ -12,11 +12,17 @@ from django.urls import reverse
 from apps.monitoring import alerting
 
 PAGES = {
-    "ratelimits": (("Recent edits", "admin:ratelimits_edits", "ratelimits.view_ratelimit"),),
+    "ratelimits": (
+        ("Explain", "admin:ratelimits_explain", "ratelimits.view_ratelimit"),
+        ("Identities", "admin:ratelimits_identity", "ratelimits.view_ratelimit"),
+        ("Recent edits", "admin:ratelimits_edits", "ratelimits.view_ratelimit"),
+    ),
     "benchmarks": (("Trends", "admin:benchmarks_trends", "benchmarks.view_metric"),),
     "monitoring": (("Health", "admin:monitoring_health", "monitoring.view_source"),),
 }
 """By app: what is no list of a model; its title, its address, whose it is."""
+BEFORE_PAGES = {"ratelimits": ("RateLimit",)}
+"""Lists that stand before the pages of their app."""
 FIRST = ("ratelimits", "monitoring", "benchmarks", "django_celery_beat", "auth")
 MODELS = {
     "ratelimits": ("RateLimit", "Override", "SweepRun"),
@@ -36,13 +42,12 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
             for title, name, permission in PAGES.get(app["app_label"], ())
             if request.user.has_perm(permission)
         ]
-        models = [
-            {"title": model["name"], "link": model["admin_url"], **_badge(model)}
-            for model in _models(app)
-            if model["admin_url"]
-        ]
+        models = [model for model in _models(app) if model["admin_url"]]
+        before = BEFORE_PAGES.get(app["app_label"], ())
+        first = [_item(model) for model in models if model["object_name"] in before]
+        others = [_item(model) for model in models if model["object_name"] not in before]
         if pages or models:
-            groups.append({"title": app["name"], "items": [*pages, *models]})
+            groups.append({"title": app["name"], "items": [*first, *pages, *others]})
     items = [item for group in groups for item in group["items"]]
     here = [item["link"] for item in items if request.path.startswith(item["link"])]
     for item in items:
@@ -62,6 +67,10 @@ def _models(app: dict[str, Any]) -> list[dict[str, Any]]:
         return list(app["models"])
     by_name = {model["object_name"]: model for model in app["models"]}
     return [by_name[name] for name in names if name in by_name]
+
+
+def _item(model: dict[str, Any]) -> dict[str, Any]:
+    return {"title": model["name"], "link": model["admin_url"], **_badge(model)}
 
 
 def _badge(model: dict[str, Any]) -> dict[str, Any]:

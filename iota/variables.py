@@ -382,6 +382,12 @@ VARIABLES = (
         "networks such as 10.0.0.0/8, separated by commas",
         _networks,
     ),
+    _boolean(
+        "IOTA_DENIED_NAMES",
+        False,
+        "Addresses, users and owners of API keys are kept beside the digests of those who were "
+        "denied, for 26 hours. False: digests only.",
+    ),
     Variable(
         "IOTA_METRICS_TOKEN",
         "str",

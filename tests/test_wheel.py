@@ -57,7 +57,7 @@ settings.configure(
         ruleset_poll_ms=250, trusted_proxies=(), ipv6_prefix=64, exempt_paths=("/static/",),
         health_paths=("/healthz",),
         exempt_preflight=True, key_validator="", counted_signals=(), local_processes=1,
-        no_ruleset="allow", identity_budget=0, reason_required=False,
+        no_ruleset="allow", identity_budget=0, reason_required=False, denied_names=False,
         unknown_limit="raise", check_token="", check_networks=(),
         redis_operator_url="", redis_sweeper_url="",
     ),

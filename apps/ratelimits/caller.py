@@ -69,12 +69,23 @@ class Callers:
                 if any(compiled.needs_session for compiled in candidates):
                     request.session.get(SESSION_KEY)
                     session = _known_session(request)
-        keys = []
-        if self._whose is not None:
-            for header, value in _shown_keys(request, candidates):
-                if whose := self._whose(header, value):
-                    keys.append((header, whose))
-        return UserFacts(pk, is_staff, groups, session, tuple(keys))
+        return UserFacts(pk, is_staff, groups, session, self.keys(request, candidates))
+
+    def keys(
+        self, request: HttpRequest, candidates: Sequence[CompiledRule]
+    ) -> tuple[tuple[str, str], ...]:
+        """Whose API keys the request shows, by header; those that the site knows."""
+        if self._whose is None:
+            return ()
+        shown = _shown_keys(request, candidates)
+        asked = [(header, self._whose(header, value)) for header, value in shown]
+        return tuple((header, whose) for header, whose in asked if whose)
+
+    def owner(self, header: str, value: str) -> str | None:
+        """Whose API key this is; None where the site does not know it."""
+        if self._whose is None or not 0 < len(value) <= MAX_KEY_CHARS:
+            return None
+        return self._whose(header.lower(), value)
 
     async def aidentify(self, request: HttpRequest, candidates: list[CompiledRule]) -> UserFacts:
         """``identify`` on the running event loop."""
@@ -165,7 +176,9 @@ def _known_session(request: HttpRequest) -> str:
     return session.session_key or ""
 
 
-def _shown_keys(request: HttpRequest, candidates: list[CompiledRule]) -> Iterator[tuple[str, str]]:
+def _shown_keys(
+    request: HttpRequest, candidates: Sequence[CompiledRule]
+) -> Iterator[tuple[str, str]]:
     headers = frozenset[str]().union(*(compiled.headers for compiled in candidates))
     for header in sorted(headers):
         value = request.headers.get(header, "")

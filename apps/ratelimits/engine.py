@@ -12,16 +12,20 @@ from collections.abc import Set as AbstractSet
 from multiprocessing.util import Finalize
 
 from . import conf, ruleset
+from .denied_names import names_of
 from .following import Follower
+from .kept_path import kept_path
 from .models import RulesetVersion
 from .planning import Plan, as_overridden, blocked
-from .policy.decision import ALLOWED, Decision
+from .policy.decision import ALLOWED, Decision, Verdict
 from .policy.facts import ANONYMOUS, RequestFacts, UserFacts
 from .policy.identity import identity_parts
 from .policy.matching import CompiledRule, Index, applies_to, compile_ruleset
 from .policy.rules import Mode, Rule, Ruleset
 from .storage.cardinality import IdentityBudgets, IdentityCount
 from .storage.connections import Connections
+from .storage.denied import DeniedStore
+from .storage.denied_notes import MOST_COUNTED, MOST_PATH_CHARS, DeniedNotes, Noted
 from .storage.errors import Unavailable
 from .storage.heartbeat import Heartbeat, Took
 from .storage.limiter import RateLimiter
@@ -56,6 +60,9 @@ class Engine:
         )
         self.tally = Tally(self._connections)
         self.usage = UsageStore(client, self.limiter.keys)
+        digests = self.limiter.digests
+        self.denied_notes = DeniedNotes(digests, lambda path: kept_path(path, digests))
+        self.denied = DeniedStore(client, self.limiter.keys)
         self._took = Took(config_load_us=conf.load_us(config))
         self._index = EMPTY_INDEX
         self._follower = Follower(
@@ -128,6 +135,7 @@ class Engine:
         if self._poller is not None and self._poller_pid == os.getpid():
             self._poller.join()
             self._in_turn(self.flush_usage, "What was counted last is not in Redis")
+            self._in_turn(self.flush_denied, "Who was denied last is not in Redis")
             self._heartbeat.leave()
         self._poller_pid = self._started_pid = None
         atexit.unregister(self.stop)
@@ -148,6 +156,7 @@ class Engine:
             )
             self._in_turn(self.count_identities, "Counting identities failed: the last count stays")
             self._in_turn(self._flush_usage, "What the limiter does is not counted in Redis")
+            self._in_turn(self._flush_denied, "Who is denied is not noted in Redis")
             if stop.wait(interval_s if follower.settled.is_set() else FIRST_POLL_S):
                 return
 
@@ -181,6 +190,44 @@ class Engine:
             self.tally.flush(self.usage, now=now)
         except Unavailable as error:
             self.limiter.failures.note(error)
+
+    def flush_denied(self) -> None:
+        """Send whom this process denied to Redis, now. Where Redis is away it waits."""
+        self._flush_denied(now=True)
+
+    def _flush_denied(self, *, now: bool = False) -> None:
+        try:
+            self.denied_notes.flush(self.denied, now=now)
+        except Unavailable as error:
+            self.limiter.failures.note(error)
+
+    def _note_denied(
+        self, plan: Plan, decision: Decision, facts: RequestFacts, user: UserFacts
+    ) -> None:
+        """Never of a request that is allowed."""
+        denied = [verdict.rule for verdict in decision.verdicts if _denies(verdict)]
+        if plan.limits is None:
+            counted = [(rule.id, self.limiter.digests.of(identity_parts(rule, facts, user)))
+                       for rule in denied]  # fmt: skip
+        else:
+            numbers = {rule.id for rule in denied}
+            pairs = zip(plan.limits.rules, plan.limits.places, strict=True)
+            counted = [(rule.id, plan.whom[place]) for rule, place in pairs]
+            if len(counted) > MOST_COUNTED:
+                counted.sort(key=lambda pair: pair[0] not in numbers)
+        named = denied[:MOST_COUNTED] if self.config.denied_names else ()
+        self.denied_notes.note(
+            Noted(
+                time.time(),
+                facts.method[:20],
+                facts.path[:MOST_PATH_CHARS],
+                facts.address,
+                tuple(counted[:MOST_COUNTED]),
+                tuple(rule.id for rule in denied[:MOST_COUNTED]),
+                "override" if decision.blocked else "redis" if decision.unavailable else "limit",
+                tuple((rule.id, names_of(identity_parts(rule, facts, user))) for rule in named),
+            )
+        )
 
     def _connections(self) -> Iterable[Connections]:
         return [node.connections for node in self.limiter.redis.nodes]
@@ -286,6 +333,8 @@ class Engine:
         decision = self.check(plan)
         if decision is not ALLOWED:
             self.tally.checked(plan.limits, decision, time.perf_counter_ns() - began_ns)
+            if not decision.allowed:
+                self._note_denied(plan, decision, facts, user)
         return decision
 
     async def adecide(
@@ -297,6 +346,8 @@ class Engine:
         decision = await self.acheck(plan)
         if decision is not ALLOWED:
             self.tally.checked(plan.limits, decision, time.perf_counter_ns() - began_ns)
+            if not decision.allowed:
+                self._note_denied(plan, decision, facts, user)
         return decision
 
     def check(self, plan: Plan, *, charge: bool = True) -> Decision:
@@ -343,6 +394,10 @@ class Engine:
         except Unavailable:
             return decision
         return decision.refunded(charges)
+
+
+def _denies(verdict: Verdict) -> bool:
+    return not verdict.allowed and verdict.rule.mode is Mode.ENFORCE
 
 
 _engine: Engine | None = None

@@ -29,7 +29,9 @@ def active(user: User, path: str) -> list[str]:
 def test_what_people_come_for_is_there_and_first(admin_user):
     found = of(admin_user)
     assert list(found)[:3] == ["Rate limits", "Monitoring", "Benchmarks"]
-    assert found["Rate limits"] == ["Rate limits", "Overrides", "Clean-up"]
+    assert found["Rate limits"] == [
+        "Rate limits", "Explain", "Identities", "Overrides", "Clean-up",
+    ]  # fmt: skip
     assert found["Monitoring"][:3] == ["Health", "Alerts", "Doctor"]
     assert found["Benchmarks"][0] == "Trends"
     assert sum(map(len, found.values())) == sum(map(len, MODELS.values())) + sum(

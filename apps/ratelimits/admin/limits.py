@@ -34,6 +34,8 @@ from .edit_form import LimitEditForm
 from .edit_text import NOTHING_DONE
 from .edits import EditsPage
 from .exchange import ExchangesLimits
+from .explain import Explains
+from .identities import ShowsIdentities
 from .in_code import TellsWhatCodeUses
 from .in_force import TellsWhatIsInForce
 from .keeping import TellsWhoIsCounted
@@ -125,6 +127,8 @@ class RateLimitForm(LimitEditForm):
 
 @admin.register(RateLimit)
 class RateLimitAdmin(
+    Explains,
+    ShowsIdentities,
     ExchangesLimits,
     TellsTheLifeCycle,
     TellsWhoIsCounted,

@@ -241,7 +241,10 @@ class RateLimit(PublishedModel):
 
     class Meta:
         ordering = ["name"]
-        permissions = [("publish_ratelimit", "Can enforce limits, and change what is enforced")]
+        permissions = [
+            ("publish_ratelimit", "Can enforce limits, and change what is enforced"),
+            ("reset_identity", "Can reset what is counted of somebody"),
+        ]
 
     def __str__(self) -> str:
         return self.name

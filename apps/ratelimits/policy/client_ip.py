@@ -51,26 +51,72 @@ def _trusted(address: IPv4Address | IPv6Address, proxies: Sequence[Network]) -> 
     return any(address.version == net.version and address in net for net in proxies)
 
 
+class Hop(NamedTuple):
+    """An address on the way to the client's. ``address`` None: it is none."""
+
+    text: str
+    address: str | None
+    trusted: bool
+
+
+class Derivation(NamedTuple):
+    """How the client's address was found: the peer, then what the header says, from the right.
+    ``unread``: so many entries further left are the client's own word, and were not looked at."""
+
+    address: str
+    hops: tuple[Hop, ...]
+    unread: int
+
+
 def client_address(
-    peer: str, forwarded_for: str, proxies: Sequence[Network], ipv6_prefix: int = 64
+    peer: str,
+    forwarded_for: str,
+    proxies: Sequence[Network],
+    ipv6_prefix: int = 64,
+    told: list[Hop] | None = None,
 ) -> str:
     """The text that identifies the client: an IPv4 address, or an IPv6 network such as
-    ``2001:db8::/64``, since one subscriber owns all of it."""
-    if not proxies or not forwarded_for:
+    ``2001:db8::/64``, since one subscriber owns all of it. ``told`` gets each step."""
+    if told is None and (not proxies or not forwarded_for):
         return _peer_address(peer[:MAX_ADDRESS_CHARS], ipv6_prefix)
     address = parse_address(peer)
+    trusted = address is not None and _trusted(address, proxies)
+    if told is not None:
+        told.append(_hop(peer, address, trusted))
     if address is None:
         return UNKNOWN
-    if _trusted(address, proxies):
-        hops = forwarded_for[-MAX_FORWARDED_CHARS:].split(",")[-MAX_HOPS:]
-        for hop in reversed(hops):
+    if trusted:
+        for hop in reversed(_hops(forwarded_for)):
             parsed = parse_address(hop)
+            trusted = parsed is not None and _trusted(parsed, proxies)
+            if told is not None:
+                told.append(_hop(hop, parsed, trusted))
             if parsed is None:
                 break
             address = parsed
-            if not _trusted(address, proxies):
+            if not trusted:
                 break
     return _identified(address, ipv6_prefix)
+
+
+def derivation(
+    peer: str, forwarded_for: str, proxies: Sequence[Network], ipv6_prefix: int = 64
+) -> Derivation:
+    """``client_address``, and how it came about."""
+    told: list[Hop] = []
+    address = client_address(peer, forwarded_for, proxies, ipv6_prefix, told)
+    named = len(_hops(forwarded_for)) if forwarded_for else 0
+    return Derivation(address, tuple(told), max(0, named - (len(told) - 1)))
+
+
+def _hops(forwarded_for: str) -> list[str]:
+    if not forwarded_for:
+        return []
+    return forwarded_for[-MAX_FORWARDED_CHARS:].split(",")[-MAX_HOPS:]
+
+
+def _hop(text: str, address: IPv4Address | IPv6Address | None, trusted: bool) -> Hop:
+    return Hop(text.strip()[:MAX_ADDRESS_CHARS], None if address is None else str(address), trusted)
 
 
 @lru_cache(maxsize=4_096)

@@ -194,6 +194,13 @@ class IdentityBudgets:
             found.append(counted.setdefault(digest, len(counted)))
         return found, tuple(counted)
 
+    def counted_as(self, rule: Rule, digest: str) -> str:
+        """The digest that ``admit`` would count now; nobody is admitted or told of."""
+        limit = self._limits.get(rule.id)
+        if limit is None or digest in limit.admitted or not limit.over or limit.knows(digest):
+            return digest
+        return limit.overflow
+
     def settle(self, asked: Asked) -> None:
         """Everyone whom this check counts was admitted."""
         if len(self.settled) >= MOST_ADMITTED:

@@ -11,6 +11,8 @@
 ``<prefix>probe``                           string: whether a server that failed takes writes again
 ``<prefix>processes``                       hash: process -> when it was last seen, and its status
 ``<prefix>usage``                           hash: totals of what the limiter did (lua/usage.lua)
+``<prefix>d:{<limit>}:<hour>``              hash: whom a limit denied most, hourly (lua/denied.lua)
+``<prefix>denied``                          stream, capped: the last denials (storage/denied.py)
 
 The braces are a cluster's hash tag: what belongs to one identity, or to the
 identities of one limit, lies in one slot.
@@ -34,12 +36,13 @@ class KeyKind(StrEnum):
     LOG = "log"
     SLOTS = "slots"
     IDENTITIES = "identities"
+    DENIED = "denied"
 
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
     """What a key says. ``digest`` is empty for a limit's identities; limit and epoch are -1 for a
-    bucket, whose records name their own."""
+    bucket, whose records name their own, and epoch for whom a limit denied, in whichever."""
 
     kind: KeyKind
     digest: str = ""
@@ -74,10 +77,14 @@ class Keys:
     def identities_over(self, rule: Rule) -> str:
         return f"{self.prefix}i:{{{rule.id}:{rule.epoch}}}:over"
 
+    def denied_most(self, limit: int, hour: int) -> str:
+        """``hour``: whole hours since 1970."""
+        return f"{self.prefix}d:{{{limit}}}:{hour}"
+
     @property
     def pattern(self) -> str:
         """For SCAN: all that ``parse`` may know, and some that it does not."""
-        return f"{self.prefix}[blci]:{{*"
+        return f"{self.prefix}[blcid]:{{*"
 
     def parse(self, key: bytes) -> Parsed | None:
         """The inverse of the builders of keys that come and go; None for every other key, be it
@@ -85,12 +92,14 @@ class Keys:
         found = _form(self.prefix).fullmatch(key)
         if found is None:
             return None
-        bucket, kind, digest, limit, epoch, limit_of_all, epoch_of_all = found.groups()
+        bucket, kind, digest, limit, epoch, limit_of_all, epoch_of_all, denied_by = found.groups()
         if bucket is not None:
             return Parsed(KeyKind.BUCKET, bucket.decode())
         if kind is not None:
             sort = KeyKind.LOG if kind == b"l" else KeyKind.SLOTS
             return Parsed(sort, digest.decode(), int(limit), int(epoch))
+        if denied_by is not None:
+            return Parsed(KeyKind.DENIED, "", int(denied_by))
         return Parsed(KeyKind.IDENTITIES, "", int(limit_of_all), int(epoch_of_all))
 
     @property
@@ -117,6 +126,10 @@ class Keys:
     def usage(self) -> str:
         return f"{self.prefix}usage"
 
+    @property
+    def denied(self) -> str:
+        return f"{self.prefix}denied"
+
 
 @cache
 def _form(prefix: str) -> re.Pattern[bytes]:
@@ -126,6 +139,7 @@ def _form(prefix: str) -> re.Pattern[bytes]:
         rf"b:\{{({who})\}}",
         rf"([lc]):\{{({who})\}}:{number}:{number}",
         rf"i:\{{{number}:{number}\}}:(?:over|(?:came|own|known):\d{{1,12}})",
+        rf"d:\{{{number}\}}:\d{{1,12}}",
     )
     return re.compile(f"{re.escape(prefix)}(?:{'|'.join(forms)})".encode())
 

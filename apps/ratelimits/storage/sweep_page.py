@@ -15,6 +15,7 @@ import redis
 
 from . import scripts
 from .cardinality import MOST_KEPT_S
+from .denied import KEPT_S
 from .keys import KeyKind, Keys, Parsed
 from .living import EPOCHS, Living
 from .packing import Stored, command, stored
@@ -83,7 +84,7 @@ def questions(key: bytes, parsed: Parsed, now_us: int) -> list[bytes]:
         case KeyKind.SLOTS:
             newest = command("ZRANGE", key, -1, -1)
             return [ttl, command("ZCARD", key), newest, command("ZCOUNT", key, "-inf", now_us)]
-        case KeyKind.IDENTITIES:
+        case KeyKind.IDENTITIES | KeyKind.DENIED:
             return [ttl]
 
 
@@ -111,6 +112,8 @@ class Page:
                     acts += self._slots(read, now_us)
                 case KeyKind.IDENTITIES:
                     acts += self._identities(read)
+                case KeyKind.DENIED:
+                    acts += self._denied(read)
         return acts
 
     def count(self, found: Sequence[Read], now_us: int) -> None:
@@ -237,6 +240,15 @@ class Page:
             yield Act(command("UNLINK", read.key), KeyKind.IDENTITIES, len(read.key))
         elif ttl == NO_TTL:
             yield self._bounded(read.key, MOST_KEPT_S * 1_000_000)
+
+    def _denied(self, read: Read) -> Iterator[Act]:
+        (ttl,) = read.replies
+        if ttl == NO_KEY:
+            return
+        if self._living.deleted([read.parsed.limit]):
+            yield Act(command("UNLINK", read.key), KeyKind.DENIED, len(read.key))
+        elif ttl == NO_TTL:
+            yield self._bounded(read.key, KEPT_S * 1_000_000)
 
     def _bounded(self, key: bytes, most_us: int) -> Act:
         return Act(_run("sweep_forever", key, most_us // 1000 + 1), "bounded")

@@ -10,10 +10,22 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
-from ..subcommands import disable, enable, exporting, importing, listing
+from ..subcommands import (
+    disable,
+    enable,
+    explaining,
+    exporting,
+    importing,
+    inspecting,
+    listing,
+    resetting,
+)
 
 SUBCOMMANDS: Mapping[str, ModuleType] = {
     "list": listing,
+    "explain": explaining,
+    "inspect": inspecting,
+    "reset": resetting,
     "disable": disable,
     "enable": enable,
     "export": exporting,
@@ -23,8 +35,8 @@ SUBCOMMANDS: Mapping[str, ModuleType] = {
 
 class Command(BaseCommand):
     help = (
-        "List the limits; switch them off and on; export and import them. The way back where "
-        "one locks staff out."
+        "List the limits, explain a request, look at an identity and reset it; switch limits off "
+        "and on; export and import them. The way back where one locks staff out."
     )
     requires_system_checks = []  # Nothing that is wrong with the site may stand in the way back.
 
