@@ -20,8 +20,9 @@ from django.http import HttpRequest
 
 from . import conf, used_in_code
 from .caller import Callers
-from .engine import Engine, Plan, get_engine
+from .engine import Engine, get_engine
 from .errors import UnknownLimit
+from .planning import Plan
 from .policy.client_ip import client_address
 from .policy.decision import ALLOWED, Decision
 from .policy.facts import ANONYMOUS, RequestFacts, UserFacts

@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('ratelimits', '0008_sweep_schedule'),
+        ('ratelimits', '0009_usage_roll_ups'),
     ]
 
     operations = [

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('ratelimits', '0008_sweep_schedule'),
+        ('ratelimits', '0010_life_cycle'),
     ]
 
     operations = [

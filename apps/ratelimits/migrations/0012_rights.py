@@ -40,6 +40,7 @@ EDIT = (
 PUBLISH = (
     *EDIT,
     "ratelimits.publish_ratelimit",
+    "ratelimits.reset_identity",
     "ratelimits.run_sweeprun",
     "monitoring.run_doctor",
 )
@@ -90,7 +91,7 @@ class Migration(migrations.Migration):
         ("auth", "0012_alter_user_first_name_max_length"),
         ("contenttypes", "0002_remove_content_type_name"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
-        ("ratelimits", "0008_sweep_schedule"),
+        ("ratelimits", "0011_named_limits"),
     ]
 
     operations = [
@@ -99,7 +100,8 @@ class Migration(migrations.Migration):
             options={
                 "ordering": ["name"],
                 "permissions": [
-                    ("publish_ratelimit", "Can enforce limits, and change what is enforced")
+                    ("publish_ratelimit", "Can enforce limits, and change what is enforced"),
+                    ("reset_identity", "Can reset what is counted of somebody"),
                 ],
             },
         ),

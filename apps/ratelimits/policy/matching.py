@@ -159,7 +159,7 @@ def _in_mode(compiled: CompiledRule, mode: Mode) -> CompiledRule:
 
 def conditions_by_name(rule: Rule) -> tuple[Condition, ...]:
     """What is left to ask where code names the limit: everything but the path and the user."""
-    return tuple(_conditions(rule, None))
+    return tuple(condition for _, condition in conditions_of(rule, None))
 
 
 def conditions_of(rule: Rule, path_test: PathTest | None) -> Iterator[tuple[str, Condition]]:
