@@ -1,6 +1,6 @@
-"""The admin's start page: is anything wrong right now? Four numbers (now.py), and a card for each
-part that this person may see, with a link to where it is looked into. Green means that there is
-nothing to do."""
+"""The admin's start page: is anything wrong right now? Four numbers (now.py), a card for each part
+that this person may see, with a link to where it is looked into, and what the limits did lately
+(lately.py). Green means that there is nothing to do."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from apps.monitoring.models import Diagnosis, Source
 from apps.monitoring.turns import last_ended, watch_state
 from apps.ratelimits.reading import last_sweeps
 
+from . import lately
 from . import now as just_now
 
 SWEPT_WITHIN = timedelta(hours=6)
@@ -40,10 +41,13 @@ class Card:
 
 def start_page(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """As unfold asks for it: the template's context."""
-    numbers = []
+    now = timezone.now()
+    said: dict[str, Any] = {"cards": list(_cards(request))}
     if request.user.has_perm("monitoring.view_source"):
-        numbers = just_now.numbers(timezone.now())
-    return {**context, "cards": list(_cards(request)), "numbers": numbers}
+        said["numbers"] = just_now.numbers(now)
+    if request.user.has_perm("ratelimits.view_ratelimit"):
+        said |= {"sees_limits": True, "deniers": lately.deniers(now), "edited": lately.edited()}
+    return {**context, **said}
 
 
 def _cards(request: HttpRequest) -> Iterator[Card]:

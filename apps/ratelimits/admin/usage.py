@@ -30,6 +30,7 @@ from ..storage.usage import LimitUsage
 from ..usage_history import Denials, Point
 from . import usage_chart
 from .base import detail_action
+from .denied import top_denied
 from .in_force import in_force
 
 HOURS = 24
@@ -118,6 +119,7 @@ class ShowsUsage:
             "all": _sum(points),
             "charts": _charts(points, happened, until),
             "edits": happened,
+            "top_denied": top_denied(limit.pk),
             "points": points[::-1],
             "each": points[-1].at - points[-2].at,
             "in_force": in_force(get_engine()),
