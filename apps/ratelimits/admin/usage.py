@@ -80,7 +80,7 @@ class ShowsUsage:
         urls: list[Any] = super().get_urls()  # type: ignore[misc]
         return [path("<path:object_id>/usage/", view, name="ratelimits_ratelimit_usage"), *urls]
 
-    @detail_action(description="Usage", permissions=["view"])
+    @detail_action(description="Usage", permissions=["view"])  # type: ignore[untyped-decorator]
     def usage(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
         """``?period=`` of PERIODS, and ``format=csv`` for its points alone."""
         limit = self.get_object(request, object_id)  # type: ignore[attr-defined]
