@@ -35,6 +35,7 @@ from .usage import CHECK_BOUNDS_US, CHECKS, REMEMBERED_S, UsageStore, limit_fiel
 FLUSH_S = 0.8
 """Looked at every quarter of a second, so that it is once a second and hardly ever later."""
 MOST_WAITING = 1_000_000
+"""Of requests that all limits allowed; of denied ones, of which more is said, some fewer."""
 DOUBT_S = REMEMBERED_S / 2
 """Until then Redis certainly knows which batch of this process came last."""
 
