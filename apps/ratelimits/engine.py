@@ -288,11 +288,10 @@ class Engine:
             rule = compiled.rule
             if compiled.particular and not applies_to(rule, user):
                 continue
-            if compiled.canary is not None:
-                who = self.limiter.digests.of(identity_parts(rule, facts, user))
-                compiled = compiled.canary.of(who)
-                rule = compiled.rule
-            if compiled.overrides:
+            if compiled.varies:
+                if compiled.canary is not None:
+                    who = self.limiter.digests.of(identity_parts(rule, facts, user))
+                    compiled = compiled.canary.of(who)
                 outcome = as_overridden(compiled, facts, user, now_us)
                 if outcome is None:
                     continue

@@ -1,7 +1,7 @@
 """What is to be asked for one request: each limit as it is for this client. No I/O.
 
-The engine asks for one limit after the other (``as_overridden``), since most have no overrides and
-need none of this.
+The engine asks for one limit after the other, and only for those that vary: most are the same for
+every client.
 """
 
 from __future__ import annotations

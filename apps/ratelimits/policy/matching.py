@@ -69,6 +69,8 @@ class CompiledRule:
     conditions: tuple[Condition, ...]
     """What its path's place leaves to ask: nothing of the parts that the rule does not use."""
     overrides: tuple[CompiledOverride, ...]
+    varies: bool
+    """Whether it is another rule for some clients: by an override, or as a canary."""
     canary: Canary | None = None
     """What is asked in its stead, where it is one."""
 
@@ -144,6 +146,7 @@ def compile_rule(rule: Rule) -> CompiledRule:
         path=path,
         conditions=tuple(condition for _, condition in conditions_of(rule, path.test)),
         overrides=tuple(_compile_override(override, rule) for override in rule.overrides),
+        varies=bool(rule.overrides) or rule.mode is Mode.CANARY,
     )
     if rule.mode is not Mode.CANARY:
         return compiled
