@@ -14,12 +14,11 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.core.exceptions import MiddlewareNotUsed
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from django.urls import NoReverseMatch, get_script_prefix, reverse
 
 from . import conf
 from .answering import aanswered, answered, denied_response, is_error, is_preflight
 from .caller import Callers
-from .check_urls import CHECK
+from .check_urls import path_of_site
 from .engine import Engine, get_engine
 from .errors import RateLimited
 from .policy.facts import RequestFacts
@@ -40,7 +39,7 @@ class RateLimitMiddleware:
         self.get_response = get_response
         self.config = config
         self.callers = Callers(config.key_validator)
-        self._exempt_paths: tuple[tuple[str, ...], str] | None = None
+        self._exempt_paths: tuple[tuple[str, ...], str | None] | None = None
         self.is_async = iscoroutinefunction(get_response)
         if self.is_async:
             markcoroutinefunction(self)
@@ -122,15 +121,12 @@ class RateLimitMiddleware:
             return True
         return request.method == "OPTIONS" and is_preflight(request, self.config)
 
-    def _find_exempt(self) -> tuple[tuple[str, ...], str]:
+    def _find_exempt(self) -> tuple[tuple[str, ...], str | None]:
         """Beginnings of paths that need a second look, and the endpoint that other services ask,
         whose requests count as those that it is asked about. Once there are addresses."""
-        try:
-            check_path = reverse(CHECK).removeprefix(get_script_prefix().rstrip("/"))
-        except NoReverseMatch:
-            self._exempt_paths = self.config.exempt_paths, ""
-        else:
-            self._exempt_paths = (*self.config.exempt_paths, check_path), check_path
+        check_path = path_of_site()
+        own = () if check_path is None else (check_path,)
+        self._exempt_paths = (*self.config.exempt_paths, *own), check_path
         return self._exempt_paths
 
     def _facts(self, request: HttpRequest, engine: Engine) -> RequestFacts:

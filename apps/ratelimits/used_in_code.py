@@ -74,7 +74,7 @@ def of_view(view: Any) -> str:
 def uses() -> dict[str, list[Use]]:
     """By the name of the limit. Loads the site's addresses."""
     routes: defaultdict[str, list[str]] = defaultdict(list)
-    for route, view in _views(get_resolver().url_patterns):
+    for route, view in views():
         kind = getattr(view, "view_class", None) or getattr(view, "cls", None)
         routes[of_view(kind or view)].append(route)
         note(getattr(view, "rate_limits", ()), of_view(view), "rate_limit")
@@ -84,6 +84,11 @@ def uses() -> dict[str, list[Use]]:
         name: [Use(where, how, _routes(routes, where)) for where, how in sorted(places)]
         for name, places in sorted(_used.items())
     }
+
+
+def views() -> Iterator[tuple[str, Any]]:
+    """Every view of the site with its route. Loads the site's addresses."""
+    return _views(get_resolver().url_patterns)
 
 
 def _look_at(kind: type) -> None:
