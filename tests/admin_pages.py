@@ -41,6 +41,7 @@ class Page:
     data: Mapping[str, str] = field(default_factory=dict)
     of: str = ""
     signed_in: tuple[int, int] | None = None
+    refused: int = 403
 
 
 def button(do: Who, *, of: str = "", post: int = 302, **data: str) -> Page:
@@ -100,7 +101,7 @@ MODELS = {
 
 PAGES = {
     "index": Page(STAFF, STAFF),
-    "app_list": Page(VIEWER, VIEWER),
+    "app_list": Page(VIEWER, VIEWER, refused=404),
     "search": Page(STAFF, STAFF),
     "login": Page(STRANGER, STRANGER, signed_in=(302, 200)),
     "logout": Page(STRANGER, STRANGER, get=302, post=302, signed_in=(405, 200)),

@@ -167,7 +167,7 @@ def expected(who: Who, page: Page, method: str) -> set[int]:
         return {status}
     if who is Who.STRANGER:
         return {401, 405} if status == 405 else {401}
-    return {403}
+    return {page.refused}
 
 
 @pytest.mark.parametrize("who", PEOPLE, ids=lambda who: who.name.lower())

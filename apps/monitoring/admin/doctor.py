@@ -127,6 +127,8 @@ class DiagnosisAdmin(ModelAdmin):  # type: ignore[misc]
 
     def change_view(self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any) -> Any:
         """Links of the admin's own (its history, say) lead to the page too."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
         return HttpResponseRedirect(f"{reverse(PAGE)}?id={object_id}")
 
     def run_view(self, request: HttpRequest) -> HttpResponse:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from django.contrib.auth.models import Group
 from django.utils import timezone
 
 from apps.ratelimits import history, modes
@@ -50,6 +51,29 @@ def test_what_a_command_did_is_nobodys():
     modes.set_modes({"tight": "off"})
     (newest, _) = of_today()
     assert (str(newest), newest.who) == ("tight edited: mode", "")
+
+
+def test_a_reason_and_groups_are_told():
+    limit = RateLimit.objects.create(name="tight", quota=1_000)
+    limit._change_reason = "Partners complain"
+    limit.save()
+    limit.groups.add(Group.objects.create(name="beta"))
+    newest, saved, made = of_today()
+    assert (str(newest), newest.reason) == ("tight edited: groups", "Partners complain")
+    assert (saved.reason, made.reason) == ("Partners complain", "")
+
+
+def test_the_last_edits_are_of_both_kinds_the_newest_first():
+    limit = RateLimit.objects.create(name="tight", quota=1_000)
+    override = Override.objects.create(network="203.0.113.0/24", action="blocked")
+    limit.quota = 5
+    limit.save()
+    assert [str(edit) for edit in history.last_edits()] == [
+        "tight edited: quota",
+        f"override {override.pk} made",
+        "tight made",
+    ]
+    assert [str(edit) for edit in history.last_edits(most=1)] == ["tight edited: quota"]
 
 
 def test_only_of_the_time_that_was_asked_for():

@@ -68,6 +68,27 @@ def test_the_history_tells_of_it_with_nobody_as_its_author(limits, run):
     assert login.history.first().history_change_reason == "manage.py ratelimit enable"
 
 
+def test_a_reason_is_in_the_history_and_does_not_hide_the_mode_of_before(limits, run):
+    run('disable login --reason "partners. locked  out"')
+    login = RateLimit.objects.get(name="login")
+    said = "manage.py ratelimit disable: was enforce. partners. locked out"
+    assert login.history.first().history_change_reason == said
+    assert "1 limit switched on" in run('enable --all --reason "mended"')
+    assert modes() == BEFORE
+    assert login.history.first().history_change_reason == "manage.py ratelimit enable. mended"
+
+
+def test_a_reason_that_is_too_long_is_refused(limits, run):
+    with pytest.raises(
+        CommandError, match="--reason has 141 characters: write 140 at most"
+    ) as error:
+        run(f"disable --all --reason {'x' * 141}")
+    assert error.value.returncode == 2
+    assert modes() == BEFORE
+    run(f"disable --all --reason {'x' * 140}")
+    assert "x" * 140 in RateLimit.history.first().history_change_reason
+
+
 def test_one_limit_is_named(limits, run):
     assert "1 limit switched off;" in run("disable login")
     assert modes() == {**BEFORE, "login": "off"}
