@@ -290,9 +290,10 @@ class LimitResource(PublishedResource):
         return instance.name
 
     def find(self, row: dict[str, Any]) -> RateLimit | None:
-        name = row.get("name")
-        if not isinstance(name, str) or "\0" in name:
-            return None
+        try:
+            name = self.fields["name"].clean({"name": row.get("name")})
+        except ValueError:
+            return None  # It is said when the row is read.
         return RateLimit.objects.filter(name=name).first()
 
     def import_instance(self, instance: RateLimit, row: dict[str, Any], **kwargs: Any) -> None:
@@ -341,10 +342,10 @@ class OverrideResource(PublishedResource):
         return f"{instance} ({instance.limit.name if instance.limit else 'every limit'})"
 
     def before_import(self, dataset: tablib.Dataset, **kwargs: Any) -> None:
+        self._before = list(Override.objects.all())
         super().before_import(dataset, **kwargs)
         if kwargs.get("prune"):
             raise Unreadable("Overrides cannot be pruned: each ends at its time, or is deleted.")
-        self._before = list(Override.objects.all())
 
     def after_import(self, dataset: tablib.Dataset, result: Imported, **kwargs: Any) -> None:
         result.before = self._before

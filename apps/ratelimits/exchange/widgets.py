@@ -229,7 +229,8 @@ class Names(ManyToManyWidget):  # type: ignore[misc]
             return []
         names = value if isinstance(value, list) else Text().clean(value).splitlines()
         name = Name(self.model)
-        return [name.clean(part) for part in names if part != ""]
+        found = [name.clean(part) for part in names if part != ""]
+        return list({row.pk: row for row in found}.values())
 
     def render(self, value: Any, obj: Any = None, **kwargs: Any) -> list[str]:
         if value is None:
