@@ -109,7 +109,9 @@ print(statuses, b"Try again" in page.content, "apps" in sys.modules, "unfold" in
 get_engine().stop()
 """
 
-FILES = SITE.partition("from iota_ratelimits.engine")[0] + """
+FILES = (
+    SITE.partition("from iota_ratelimits.engine")[0]
+    + """
 from django.contrib import admin
 from django.contrib.auth.models import User
 from django.core.files.uploadedfile import SimpleUploadedFile
@@ -136,6 +138,7 @@ from iota_ratelimits.engine import get_engine
 print("files", "unfold" in sys.modules)
 get_engine().stop()
 """
+)
 
 
 def test_the_wheel_limits_a_bare_site(tmp_path, redis_server, redis_client):

@@ -1,7 +1,7 @@
 """Rows of a file as limits and overrides: all of them or none, checked as the admin's form checks.
 
-A row that changes nothing is not saved: it makes no entry in the history and no new version. What the
-file does not have stays as it is; with ``prune``, limits that it does not have are switched off.
+A row that changes nothing is not saved: it makes no entry in the history and no new version. What
+the file does not have stays as it is; with ``prune``, such limits are switched off.
 """
 
 from __future__ import annotations
@@ -117,7 +117,13 @@ class PublishedResource(ModelResource):  # type: ignore[misc]
     def sort_key(self, instance: Any) -> Any:
         raise NotImplementedError
 
-    def import_data(self, dataset: tablib.Dataset, dry_run: bool = False, raise_errors: bool = False, **kwargs: Any) -> Imported:  # fmt: skip
+    def import_data(
+        self,
+        dataset: tablib.Dataset,
+        dry_run: bool = False,
+        raise_errors: bool = False,
+        **kwargs: Any,
+    ) -> Imported:
         """All rows or none, one version, published once. ``told``: the ``Changes.told`` that was
         agreed to, ``despite``: whether with its objections; where by now it is something else,
         nothing is imported, and the only error is Asked."""
@@ -184,7 +190,9 @@ class PublishedResource(ModelResource):  # type: ignore[misc]
         if errors:
             raise ValidationError(errors)
 
-    def skip_row(self, instance: Any, original: Any, row: Any, import_validation_errors: Any = None) -> bool:  # fmt: skip
+    def skip_row(
+        self, instance: Any, original: Any, row: Any, import_validation_errors: Any = None
+    ) -> bool:
         if import_validation_errors or (instance.pk is None):
             return False
         if self._becomes(instance, row) == self._was:
@@ -231,9 +239,7 @@ class PublishedResource(ModelResource):  # type: ignore[misc]
         return str(instance)
 
     def after_import(self, dataset: tablib.Dataset, result: Imported, **kwargs: Any) -> None:
-        result.saved = [
-            (row.change, row.instance) for row in result.rows if hasattr(row, "change")
-        ]
+        result.saved = [(row.change, row.instance) for row in result.rows if hasattr(row, "change")]
         result.told.same = result.totals[RowResult.IMPORT_TYPE_SKIP]
         if kwargs.get("prune") and not result.is_refused:
             result.saved += self._prune(**kwargs)
@@ -365,8 +371,9 @@ class OverrideResource(PublishedResource):
         wanted["header__iexact"] = wanted.pop("header")
         found = sorted(Override.objects.filter(**wanted), key=_ends)
         free = [override for override in found if override.pk not in self._row_of]
-        alike = [override for override in free if override.until == until]
-        return next(iter([*alike, *reversed(free), *found]), None)
+        alike = [override for override in found if override.until == until]
+        alike.sort(key=lambda override: override.pk in self._row_of)
+        return next(iter([*alike, *reversed(free)]), None)
 
 
 def _ends(override: Override) -> float:
