@@ -14,6 +14,9 @@ SITE = """
 import sys
 from types import SimpleNamespace
 
+if "files" not in sys.argv:
+    sys.modules["import_export"] = None  # A site need not have it.
+
 import django
 from django.conf import settings
 from django.http import HttpResponse
@@ -34,6 +37,7 @@ settings.configure(
         "django.contrib.sessions",
         "django.contrib.messages",
         "simple_history",
+        *(["import_export"] if "files" in sys.argv else []),
         "iota_ratelimits.apps.RatelimitsConfig",
     ],
     TEMPLATES=[{
@@ -63,7 +67,7 @@ settings.configure(
     ),
 )
 django.setup()
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.test import Client
 
 call_command("check", fail_level="WARNING")
@@ -118,9 +122,48 @@ usage = staff.get(f"/admin/ratelimits/ratelimit/{RateLimit.objects.get().pk}/usa
 assert b"The same as a table" in usage.content, usage.content
 assert b"<canvas" not in usage.content
 assert b"us-spark" in staff.get("/admin/ratelimits/ratelimit/?denied=hour").content
+# So does the list, without import and export; the command says what is missing.
+assert b"/export/" not in staff.get("/admin/ratelimits/ratelimit/").content
+try:
+    call_command("ratelimit", "export")
+except CommandError as error:
+    assert "pip install django-import-export" in str(error)
+else:
+    raise AssertionError("exported without what it needs")
 print(statuses, b"Try again" in page.content, "apps" in sys.modules, "unfold" in sys.modules)
 get_engine().stop()
 """
+
+FILES = (
+    SITE.partition("from iota_ratelimits.engine")[0]
+    + """
+from django.contrib import admin
+from django.contrib.auth.models import User
+from django.core.files.uploadedfile import SimpleUploadedFile
+from iota_ratelimits.models import RateLimit
+
+LIST = "/admin/ratelimits/ratelimit/"
+urlpatterns.append(path("admin/", admin.site.urls))
+staff = Client()
+staff.force_login(User.objects.create_superuser("ada"))
+listed = staff.get(LIST).content
+assert b"ratelimit/import/" in listed and b"ratelimit/export/" in listed, listed
+assert b'name="import_file"' in staff.get(LIST + "import/").content
+file = SimpleUploadedFile("limits.yaml", b"- {name: one, quota: 5, path_kind: exact, path: /x}")
+shown = staff.post(LIST + "import/", {"import_file": file, "resource": "0", "prune": ""})
+assert b"limits.yaml: 1 new, 0 unchanged" in shown.content, shown.content
+form = shown.context["confirm"]
+posted = {field.name: field.value() or "" for field in form.hidden_fields()}
+assert staff.post(LIST + "process_import/", posted).status_code == 302
+assert RateLimit.objects.get().quota == 5
+assert RateLimit.history.get().history_user.username == "ada"
+exported = staff.post(LIST + "export/", {"format": "0", "resource": "0"})
+assert exported.content.startswith(b"- name: one"), exported.content
+from iota_ratelimits.engine import get_engine
+print("files", "unfold" in sys.modules)
+get_engine().stop()
+"""
+)
 
 
 def test_the_wheel_limits_a_bare_site(tmp_path, redis_server, redis_client):
@@ -138,6 +181,11 @@ def test_the_wheel_limits_a_bare_site(tmp_path, redis_server, redis_client):
     (folder / "site_of_ours.py").write_text(SITE)
     said = run(["site_of_ours.py", redis_server.url], folder)
     assert said.splitlines()[-1] == "[200, 200, 429, 200] True False False"
+    # The stock admin imports and exports, where the site has what that needs.
+    (folder / "site.sqlite3").unlink()
+    (folder / "site_of_files.py").write_text(FILES)
+    said = run(["site_of_files.py", redis_server.url, "files"], folder)
+    assert said.splitlines()[-1] == "files False"
 
 
 def run(arguments: list[str], folder: Path) -> str:

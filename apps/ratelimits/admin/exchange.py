@@ -1,8 +1,4 @@
-"""Import and export beside the list of limits and of overrides, where ``import_export`` is installed.
-
-The file that is looked at travels in the page that shows what it would do, signed: it is what is
-imported then, whichever server answers, and nothing is left behind where nobody confirms.
-"""
+"""Import and export beside the lists of limits and overrides, where ``import_export`` is installed."""
 
 from __future__ import annotations
 

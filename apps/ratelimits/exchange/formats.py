@@ -1,8 +1,8 @@
 """Files as rows and back: the same rows give the same bytes.
 
-A row names the fields that it is about: one that it leaves out is ``MISSING`` in the dataset, and stays
-as it is. In JSON and YAML a file is a list of such rows; of YAML's scalars only ``null`` is more
-than a text, since the field decides what it means (``mode: off`` is no "false").
+A row names the fields that it is about: one that it leaves out is ``MISSING`` in the dataset, and
+stays as it is. In JSON and YAML a file is a list of such rows; of YAML's scalars only ``null`` is
+more than a text, since the field decides what it means (``mode: off`` is no "false").
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .widgets import shown
 
 MAX_FILE_BYTES = 20_000_000
 MISSING: Any = type("Missing", (), {"__repr__": lambda self: "MISSING"})()
-FORMULA = "=+-@\t\r\n＝＋－＠"
+FORMULA = "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"
 """A spreadsheet takes a cell that begins so for a formula, or may."""
 QUOTE = "'"
 """Before it, the cell is text to a spreadsheet. One that the text itself begins with is doubled."""
@@ -123,10 +123,8 @@ class Yaml(Rows):
 
     def write(self, fields: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
         # A row at a time: a blank line between them is what a diff and a reader hold on to.
-        written = [
-            yaml.dump([dict(row)], Dumper=yaml.SafeDumper, allow_unicode=True, sort_keys=False, width=1_000)
-            for row in rows
-        ]  # fmt: skip
+        form: Any = {"allow_unicode": True, "sort_keys": False, "width": 1_000}
+        written = [yaml.dump([dict(row)], Dumper=yaml.SafeDumper, **form) for row in rows]
         return "\n".join(written) or "[]\n"
 
 

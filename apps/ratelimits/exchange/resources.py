@@ -1,7 +1,7 @@
 """Rows of a file as limits and overrides: all of them or none, checked as the admin's form checks.
 
-A row that changes nothing is not saved: it makes no entry in the history and no new version. What the
-file does not have stays as it is; with ``prune``, limits that it does not have are switched off.
+A row that changes nothing is not saved: it makes no entry in the history and no new version. What
+the file does not have stays as it is; with ``prune``, such limits are switched off.
 """
 
 from __future__ import annotations
@@ -117,7 +117,13 @@ class PublishedResource(ModelResource):  # type: ignore[misc]
     def sort_key(self, instance: Any) -> Any:
         raise NotImplementedError
 
-    def import_data(self, dataset: tablib.Dataset, dry_run: bool = False, raise_errors: bool = False, **kwargs: Any) -> Imported:  # fmt: skip
+    def import_data(
+        self,
+        dataset: tablib.Dataset,
+        dry_run: bool = False,
+        raise_errors: bool = False,
+        **kwargs: Any,
+    ) -> Imported:
         """All rows or none, one version, published once. ``told``: the ``Changes.told`` that was
         agreed to, ``despite``: whether with its objections; where by now it is something else,
         nothing is imported, and the only error is Asked."""
@@ -184,7 +190,9 @@ class PublishedResource(ModelResource):  # type: ignore[misc]
         if errors:
             raise ValidationError(errors)
 
-    def skip_row(self, instance: Any, original: Any, row: Any, import_validation_errors: Any = None) -> bool:  # fmt: skip
+    def skip_row(
+        self, instance: Any, original: Any, row: Any, import_validation_errors: Any = None
+    ) -> bool:
         if import_validation_errors or (instance.pk is None):
             return False
         if self._becomes(instance, row) == self._was:
@@ -288,9 +296,10 @@ class LimitResource(PublishedResource):
         return instance.name
 
     def find(self, row: dict[str, Any]) -> RateLimit | None:
-        name = row.get("name")
-        if not isinstance(name, str) or "\0" in name:
-            return None
+        try:
+            name = self.fields["name"].clean({"name": row.get("name")})
+        except ValueError:
+            return None  # It is said when the row is read.
         return RateLimit.objects.filter(name=name).first()
 
     def import_instance(self, instance: RateLimit, row: dict[str, Any], **kwargs: Any) -> None:
@@ -339,10 +348,10 @@ class OverrideResource(PublishedResource):
         return f"{instance} ({instance.limit.name if instance.limit else 'every limit'})"
 
     def before_import(self, dataset: tablib.Dataset, **kwargs: Any) -> None:
+        self._before = list(Override.objects.all())
         super().before_import(dataset, **kwargs)
         if kwargs.get("prune"):
             raise Unreadable("Overrides cannot be pruned: each ends at its time, or is deleted.")
-        self._before = list(Override.objects.all())
 
     def after_import(self, dataset: tablib.Dataset, result: Imported, **kwargs: Any) -> None:
         result.before = self._before
@@ -362,8 +371,9 @@ class OverrideResource(PublishedResource):
         wanted["header__iexact"] = wanted.pop("header")
         found = sorted(Override.objects.filter(**wanted), key=_ends)
         free = [override for override in found if override.pk not in self._row_of]
-        alike = [override for override in free if override.until == until]
-        return next(iter([*alike, *reversed(free), *found]), None)
+        alike = [override for override in found if override.until == until]
+        alike.sort(key=lambda override: override.pk in self._row_of)
+        return next(iter([*alike, *reversed(free)]), None)
 
 
 def _ends(override: Override) -> float:

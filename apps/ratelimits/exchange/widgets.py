@@ -1,8 +1,8 @@
 """A field's value as it stands in a file, and back.
 
-``render`` gives what JSON has: text, a number, true or false, null, or a list of texts. ``clean`` takes
-that, or the text of it that a CSV cell or a YAML scalar holds, and raises ValueError, saying what could
-stand there instead.
+``render`` gives what JSON has: text, a number, true or false, null, or a list of texts. ``clean``
+takes that, or the text of it that a CSV cell or a YAML scalar holds, and raises ValueError, saying
+what could stand there instead.
 """
 
 from __future__ import annotations
@@ -76,9 +76,7 @@ class Text(Widget):  # type: ignore[misc]
         if not isinstance(value, str):
             raise ValueError(f"{shown(value)} is no text: put it in quotes.")
         if UNSTORABLE.search(value):
-            raise ValueError(
-                "It holds a character that is no text (NUL, half a pair): take it out."
-            )
+            raise ValueError("It holds a character that is no text, such as NUL: take it out.")
         return value
 
     def render(self, value: Any, obj: Any = None, **kwargs: Any) -> str:
@@ -231,7 +229,8 @@ class Names(ManyToManyWidget):  # type: ignore[misc]
             return []
         names = value if isinstance(value, list) else Text().clean(value).splitlines()
         name = Name(self.model)
-        return [name.clean(part) for part in names if part != ""]
+        found = [name.clean(part) for part in names if part != ""]
+        return list({row.pk: row for row in found}.values())
 
     def render(self, value: Any, obj: Any = None, **kwargs: Any) -> list[str]:
         if value is None:

@@ -30,6 +30,7 @@ exit codes: 0 done, or nothing to do; 1 the file cannot be imported, or Redis di
 2 with --dry-run, there are changes (and wrong options, with nothing on stdout)
 """
 CHANGES = 2
+MOST_REFUSED = 100
 
 
 def add_arguments(parser: CommandParser) -> None:
@@ -85,8 +86,10 @@ def _import(path: str, *, dry_run: bool, prune: bool) -> Imported:
 def _say(command: BaseCommand, changes: Changes, *, dry_run: bool, heard: bool | None) -> None:
     from ...exchange.changes import Kind, lines
 
-    for refused in changes.refused:
+    for refused in changes.refused[:MOST_REFUSED]:
         command.stderr.write(str(refused))
+    if more := len(changes.refused[MOST_REFUSED:]):
+        command.stderr.write(f"And {more:,} more.")
     if changes.refused:
         return
     styles = {
