@@ -141,7 +141,8 @@ def test_an_ipv6_client_is_its_network(engine, limits):
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [("a" * 20, True), ("a" * 19, False), ("a" * 19 + "}", False), ("", False)]
+    ("text", "expected"),
+    [("a" * 20, True), ("a" * 19, False), ("a" * 19 + "}", False), ("", False)],
 )
 def test_what_a_digest_looks_like(text, expected):
     assert is_digest(text) == expected

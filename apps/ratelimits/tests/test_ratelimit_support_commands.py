@@ -63,7 +63,9 @@ def test_explain_says_what_the_page_says(run, limits, engine):
 
 def test_explain_for_programs(run, limits, engine):
     charge(engine, 2)
-    found = json.loads(run(f"explain --path /api/test --ip {ADDRESS} --json", code=3).split("It w")[0])
+    found = json.loads(
+        run(f"explain --path /api/test --ip {ADDRESS} --json", code=3).split("It w")[0]
+    )
     assert found["allowed"] is False
     (api,) = [one for one in found["limits"] if one["name"] == "api"]
     assert api["denies"]
