@@ -26,6 +26,8 @@ def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> No
 
 ROWS = (
     ("apps.ratelimits.migrations.0008_sweep_schedule", "schedule"),
+    ("apps.ratelimits.migrations.0009_usage_roll_ups", "schedule"),
+    ("apps.ratelimits.migrations.0012_rights", "groups"),
     ("apps.benchmarks.migrations.0003_schedule", "schedule"),
     ("apps.monitoring.migrations.0002_watch", "schedule"),
     ("apps.monitoring.migrations.0004_alert_rules", "rows"),

@@ -64,6 +64,10 @@ class RateLimitConfig:
     counted_signals: tuple[str, ...]
     local_processes: int
     identity_budget: int
+    reason_required: bool
+    unknown_limit: str
+    check_token: str = field(repr=False)
+    check_networks: tuple[IPv4Network | IPv6Network, ...]
     denied_names: bool
     load_us: int = field(default=0, compare=False)
     """How long ``create_settings`` took, for staff to see."""
@@ -280,6 +284,10 @@ def _settings(values: dict[str, Any]) -> Settings:
             counted_signals=values["IOTA_COUNTED_SIGNALS"],
             local_processes=values["IOTA_LOCAL_PROCESSES"],
             identity_budget=values["IOTA_IDENTITY_BUDGET"],
+            reason_required=values["IOTA_REASON_REQUIRED"],
+            unknown_limit=values["IOTA_UNKNOWN_LIMIT"] or ("raise" if values["DEBUG"] else "allow"),
+            check_token=values["IOTA_CHECK_TOKEN"],
+            check_networks=tuple(values["IOTA_CHECK_NETWORKS"]),
             denied_names=values["IOTA_DENIED_NAMES"],
         ),
     )

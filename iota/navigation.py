@@ -15,6 +15,7 @@ PAGES = {
     "ratelimits": (
         ("Explain", "admin:ratelimits_explain", "ratelimits.view_ratelimit"),
         ("Identities", "admin:ratelimits_identity", "ratelimits.view_ratelimit"),
+        ("Recent edits", "admin:ratelimits_edits", "ratelimits.view_ratelimit"),
     ),
     "benchmarks": (("Trends", "admin:benchmarks_trends", "benchmarks.view_metric"),),
     "monitoring": (("Health", "admin:monitoring_health", "monitoring.view_source"),),

@@ -20,6 +20,7 @@ INSTALLED_APPS = [
     "unfold",
     "unfold.contrib.filters",
     "unfold.contrib.simple_history",
+    "unfold.contrib.import_export",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -27,6 +28,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "simple_history",
+    "import_export",
     "django_celery_beat",
     "apps.ratelimits.apps.RatelimitsConfig",
     "apps.benchmarks.apps.BenchmarksConfig",
@@ -128,7 +130,8 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not CONFIG.demo
 SECURE_SSL_REDIRECT = CONFIG.secure_ssl_redirect and not CONFIG.demo
 if CONFIG.tls_ends_at_proxy:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
-SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
+# Proxies ask the last over plain HTTP, as load balancers do the others.
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$", r"^api/check(/|$)"]
 SECURE_HSTS_SECONDS = 0 if CONFIG.demo else CONFIG.hsts_seconds
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = not CONFIG.demo
 X_FRAME_OPTIONS = "DENY"

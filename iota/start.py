@@ -1,5 +1,6 @@
-"""The admin's start page: is anything wrong right now? A card for each part that this person may
-see, with a link to where it is looked into. Green means that there is nothing to do."""
+"""The admin's start page: is anything wrong right now? Four numbers (now.py), and a card for each
+part that this person may see, with a link to where it is looked into. Green means that there is
+nothing to do."""
 
 from __future__ import annotations
 
@@ -19,6 +20,8 @@ from apps.monitoring.models import Diagnosis, Source
 from apps.monitoring.turns import last_ended, watch_state
 from apps.ratelimits.reading import last_sweeps
 
+from . import now as just_now
+
 SWEPT_WITHIN = timedelta(hours=6)
 """A pass begins each hour, and may take many runs."""
 NAMED = 3
@@ -37,7 +40,10 @@ class Card:
 
 def start_page(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """As unfold asks for it: the template's context."""
-    return {**context, "cards": list(_cards(request))}
+    numbers = []
+    if request.user.has_perm("monitoring.view_source"):
+        numbers = just_now.numbers(timezone.now())
+    return {**context, "cards": list(_cards(request)), "numbers": numbers}
 
 
 def _cards(request: HttpRequest) -> Iterator[Card]:

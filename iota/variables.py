@@ -350,6 +350,39 @@ VARIABLES = (
         "share one count. 0: no bound.",
     ),
     _boolean(
+        "IOTA_REASON_REQUIRED",
+        False,
+        "The admin asks why before it saves what is enforced, or comes into force by it: "
+        "`docs/guides/history.md`.",
+    ),
+    Variable(
+        "IOTA_UNKNOWN_LIMIT",
+        "str",
+        "",
+        "What code gets that asks for a limit by a name which nobody has made: pass, 503, or an "
+        "exception. Empty: raise with DEBUG, else allow; `docs/guides/in-code.md`.",
+        "allow, deny or raise",
+        _one_of(("", "allow", "deny", "raise")),
+    ),
+    Variable(
+        "IOTA_CHECK_TOKEN",
+        "str",
+        "",
+        "Who bears it may ask `/api/check`: `docs/guides/other-services.md`.",
+        SECRET,
+        _secret,
+        secret=True,
+    ),
+    Variable(
+        "IOTA_CHECK_NETWORKS",
+        "list",
+        ["127.0.0.0/8", "::1/128"],
+        "Proxies that may ask `/api/check` without it. One of IOTA_TRUSTED_PROXIES needs the "
+        "token: it passes on what anybody sends.",
+        "networks such as 10.0.0.0/8, separated by commas",
+        _networks,
+    ),
+    _boolean(
         "IOTA_DENIED_NAMES",
         False,
         "Addresses, users and owners of API keys are kept beside the digests of those who were "

@@ -15,9 +15,12 @@ from redis.retry import Retry
 
 from apps.ratelimits.clean_up import _why
 from apps.ratelimits.policy.identity import DIGEST_CHARS
+from apps.ratelimits.policy.kept import is_counted
 from apps.ratelimits.policy.rules import Algorithm, FailurePolicy, Ruleset
 from apps.ratelimits.storage.cardinality import IdentityBudgets
+from apps.ratelimits.storage.counted import sample
 from apps.ratelimits.storage.denied import Batch, Denial, DeniedStore
+from apps.ratelimits.storage.errors import Unavailable
 from apps.ratelimits.storage.failures import Kind
 from apps.ratelimits.storage.heartbeat import Heartbeat
 from apps.ratelimits.storage.keys import Keys
@@ -437,6 +440,19 @@ def test_the_sweeper_sweeps(server, limiter, refused):
         assert swept().removed == {"bucket": 2, "log": 2, "slots": 2}
     assert limiter.peek([Target(gone, A)]).remaining == 3
     assert refused() == set()
+
+
+def test_the_sweeper_can_count_clients(server, limiter, refused):
+    """For the form of a limit; the site's own user may not look through the keys."""
+    with redis.Redis.from_url(of(server, "iota-sweeper"), retry=Retry(NoBackoff(), 0)) as client:
+        for number, algorithm in enumerate(Algorithm, 1):
+            one = rule(algorithm, number=number, window_us=60_000_000)
+            limiter.check([Target(one, A)])
+            found = sample(client, limiter.keys, one)
+            assert found.number(lambda kept, now_us, one=one: is_counted(one.rate, kept, now_us))
+    assert refused() == set()
+    with pytest.raises(Unavailable):
+        sample(limiter.client, limiter.keys, one)
 
 
 def test_the_sweeper_can_do_nothing_else(server):

@@ -57,7 +57,8 @@ settings.configure(
         ruleset_poll_ms=250, trusted_proxies=(), ipv6_prefix=64, exempt_paths=("/static/",),
         health_paths=("/healthz",),
         exempt_preflight=True, key_validator="", counted_signals=(), local_processes=1,
-        no_ruleset="allow", identity_budget=0, denied_names=False,
+        no_ruleset="allow", identity_budget=0, reason_required=False, denied_names=False,
+        unknown_limit="raise", check_token="", check_networks=(),
         redis_operator_url="", redis_sweeper_url="",
     ),
 )
@@ -93,6 +94,14 @@ assert b"takes 2 requests in a row" in asked.content
 call_command("sweep", "--dry-run")
 sweeps = staff.get("/admin/ratelimits/sweeprun/")
 assert b"keys would be removed" in sweeps.content, sweeps.content
+# So does usage: rolled up by whatever calls the task, and shown as a table.
+from iota_ratelimits.tasks import roll_up_usage
+get_engine().flush_usage()
+assert roll_up_usage()
+usage = staff.get(f"/admin/ratelimits/ratelimit/{RateLimit.objects.get().pk}/usage/")
+assert b"The same as a table" in usage.content, usage.content
+assert b"<canvas" not in usage.content
+assert b"us-spark" in staff.get("/admin/ratelimits/ratelimit/?denied=hour").content
 print(statuses, b"Try again" in page.content, "apps" in sys.modules, "unfold" in sys.modules)
 get_engine().stop()
 """

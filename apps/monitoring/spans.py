@@ -31,7 +31,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 
 from apps.ratelimits import engine
-from apps.ratelimits.engine import Engine, Plan
+from apps.ratelimits.engine import Engine
+from apps.ratelimits.planning import Plan
 from apps.ratelimits.policy.decision import Decision
 from apps.ratelimits.storage.forks import BeginsAnew
 from apps.ratelimits.storage.ruleset_store import RulesetStore

@@ -10,5 +10,6 @@ The data path, step by step:
 6. ``policy.headers``: the decision becomes response fields and, where denied, a body;
 7. ``storage.tally``: what was decided and answered is counted, for ``storage.usage``.
 
-``engine`` joins 2 to 5 and holds the version of the ruleset that is in force.
+``engine`` joins 2 to 5 and holds the version of the ruleset that is in force; ``planning`` is what
+then is asked of whom.
 """

@@ -13,17 +13,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
 from django.conf import settings
-from django.contrib.auth import SESSION_KEY
+from django.contrib.auth import SESSION_KEY, get_user_model
 from django.contrib.sessions.backends import signed_cookies
 from django.http import HttpRequest
 from django.utils.module_loading import import_string
 
 from .policy.facts import ANONYMOUS, UserFacts
 from .policy.matching import CompiledRule
+from .policy.rules import Audience
 
 GROUPS_TTL_S = 60
 MAX_GROUPS_REMEMBERED = 10_000
@@ -111,6 +113,41 @@ class Callers:
                 if whose := await self._awhose(header, value):
                     keys.append((header, whose))
         return UserFacts(pk, is_staff, groups, session, tuple(keys))
+
+    def with_user(
+        self, facts: UserFacts, user: Any, candidates: Sequence[CompiledRule]
+    ) -> UserFacts:
+        """``facts`` of another user than the session's: an object, or a primary key, of which the
+        database is asked only where a limit is about staff or groups."""
+        pk = getattr(user, "pk", user)
+        if pk is None or not getattr(user, "is_authenticated", True):
+            return replace(facts, pk=None, is_staff=False, groups=frozenset())
+        groups = frozenset[str]()
+        if _asks_database(user, candidates):
+            user = get_user_model()._default_manager.filter(pk=pk).first() or user
+            if any(compiled.needs_groups for compiled in candidates) and hasattr(user, "groups"):
+                found = self._groups.get(str(pk))
+                if found is None:
+                    found = self._groups.put(str(pk), user.groups.values_list("pk", flat=True))
+                groups = found
+        is_staff = bool(getattr(user, "is_staff", False))
+        return replace(facts, pk=str(pk), is_staff=is_staff, groups=groups)
+
+    async def awith_user(
+        self, facts: UserFacts, user: Any, candidates: Sequence[CompiledRule]
+    ) -> UserFacts:
+        """``with_user`` on the running event loop."""
+        if not _asks_database(user, candidates):
+            return self.with_user(facts, user, candidates)
+        return await sync_to_async(self.with_user)(facts, user, candidates)
+
+
+def _asks_database(user: Any, candidates: Sequence[CompiledRule]) -> bool:
+    is_object = hasattr(user, "is_staff")
+    return any(
+        compiled.needs_groups or (compiled.rule.audience is Audience.STAFF and not is_object)
+        for compiled in candidates
+    )
 
 
 def _anyone_asks(candidates: list[CompiledRule]) -> bool:

@@ -1,4 +1,4 @@
-"""System checks that ask the server of the counters: with ``check --deploy`` only.
+"""System checks that ask the server of the counters, or the database: with ``check --deploy`` only.
 
 Plain ``check``, ``runserver`` and ``migrate`` never wait for Redis.
 """
@@ -8,8 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.checks import CheckMessage, Error, Info, Warning, register
+from django.db import DatabaseError
 
-from . import conf
+from . import conf, used_in_code
+from .models import RateLimit
 from .storage.server_facts import read_urls
 from .storage.server_findings import Finding, Level, judge
 
@@ -46,6 +48,25 @@ def check_servers(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         for facts in servers
         for finding in judge(facts, check_timeout_us=config.redis_timeout_ms * 1_000)
         if finding.level is not Level.INFO
+    ]
+
+
+@register(deploy=True)
+def check_names(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Of the code that this process loads: views, but no worker's tasks."""
+    uses = used_in_code.uses()
+    try:
+        made = set(RateLimit.objects.filter(name__in=uses).values_list("name", flat=True))
+    except DatabaseError:
+        return []  # This machine has none (it builds, say), or it is not migrated yet.
+    return [
+        Warning(
+            f"{places[0]} asks for the limit {name!r}, which nobody has made.",
+            hint="Make it in the admin, or correct the name in the code.",
+            id="ratelimits.W021",
+        )
+        for name, places in uses.items()
+        if name not in made
     ]
 
 

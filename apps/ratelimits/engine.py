@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from multiprocessing.util import Finalize
 
 from . import conf, ruleset
@@ -17,13 +16,12 @@ from .denied_names import names_of
 from .following import Follower
 from .kept_path import kept_path
 from .models import RulesetVersion
-from .policy.algorithms import Standing
-from .policy.decision import ALLOWED, Decision, Verdict, decide_all
+from .planning import Plan, as_overridden, blocked
+from .policy.decision import ALLOWED, Decision, Verdict
 from .policy.facts import ANONYMOUS, RequestFacts, UserFacts
 from .policy.identity import identity_parts
 from .policy.matching import CompiledRule, Index, applies_to, compile_ruleset
-from .policy.overriding import override_for
-from .policy.rules import Mode, OverrideAction, Rule, Ruleset
+from .policy.rules import Mode, Rule, Ruleset
 from .storage.cardinality import IdentityBudgets, IdentityCount
 from .storage.connections import Connections
 from .storage.denied import DeniedStore
@@ -46,20 +44,6 @@ START_WAIT_S = 1.0
 gives them."""
 FIRST_POLL_S = 0.05
 """Until it has limits, or knows that there are none, a process looks so often."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What is to be asked for one request, of which identities. ``blocked`` names the limit that
-    an override closes, and for how long, us."""
-
-    limits: PackedLimits | None = None
-    whom: tuple[str, ...] = ()
-    blocked: tuple[Rule, int] | None = None
-
-    @property
-    def rules(self) -> tuple[Rule, ...]:
-        return self.limits.rules if self.limits else ()
 
 
 class Engine:
@@ -291,7 +275,7 @@ class Engine:
     def plan(
         self, candidates: list[CompiledRule], facts: RequestFacts, user: UserFacts = ANONYMOUS
     ) -> Plan:
-        """Whom each limit counts, overrides applied."""
+        """Whom each limit counts; overrides applied, and canaries as they are for this client."""
         now_us = time.time_ns() // 1000
         rules: list[Rule] = []
         places: list[int] = []
@@ -302,8 +286,12 @@ class Engine:
             rule = compiled.rule
             if compiled.particular and not applies_to(rule, user):
                 continue
+            if compiled.canary is not None:
+                who = self.limiter.digests.of(identity_parts(rule, facts, user))
+                compiled = compiled.canary.of(who)
+                rule = compiled.rule
             if compiled.overrides:
-                outcome = _override(compiled, facts, user, now_us)
+                outcome = as_overridden(compiled, facts, user, now_us)
                 if outcome is None:
                     continue
                 rule, blocked_us = outcome
@@ -362,14 +350,14 @@ class Engine:
 
     def check(self, plan: Plan, *, charge: bool = True) -> Decision:
         if plan.blocked:
-            return _blocked(*plan.blocked)
+            return blocked(*plan.blocked)
         if plan.limits is None:
             return ALLOWED
         return self.limiter.check_limits(plan.limits, plan.whom, charge=charge)
 
     async def acheck(self, plan: Plan) -> Decision:
         if plan.blocked:
-            return _blocked(*plan.blocked)
+            return blocked(*plan.blocked)
         if plan.limits is None:
             return ALLOWED
         return await self.limiter.acheck_limits(plan.limits, plan.whom)
@@ -406,33 +394,8 @@ class Engine:
         return decision.refunded(charges)
 
 
-BLOCKED_RETRY_US = 3_600_000_000
-"""What a client hears that is blocked without an end."""
-
-
-def _blocked(rule: Rule, wait_us: int) -> Decision:
-    return decide_all([Verdict(rule, False, Standing(0, wait_us, wait_us, wait_us))], blocked=True)
-
-
 def _denies(verdict: Verdict) -> bool:
     return not verdict.allowed and verdict.rule.mode is Mode.ENFORCE
-
-
-def _override(
-    compiled: CompiledRule, facts: RequestFacts, user: UserFacts, now_us: int
-) -> tuple[Rule, int] | None:
-    """The rule for this client and, where it is blocked, for how long (us); None: unlimited."""
-    found = override_for(compiled, facts, user, now_us)
-    if found is None:
-        return compiled.rule, 0
-    match found.override.action:
-        case OverrideAction.UNLIMITED:
-            return None
-        case OverrideAction.BLOCKED:
-            until_us = found.override.until_us
-            return found.rule, BLOCKED_RETRY_US if until_us is None else until_us - now_us
-        case OverrideAction.QUOTA:
-            return found.rule, 0
 
 
 _engine: Engine | None = None

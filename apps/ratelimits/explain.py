@@ -27,6 +27,8 @@ from .policy.explaining import (
     Considered,
     Outcome,
     Part,
+    as_counted,
+    canary_text,
     consider,
     counted_text,
     override_text,
@@ -40,6 +42,8 @@ from .standings import bar, look
 from .storage.denied import Denial
 from .storage.errors import Unavailable
 from .storage.limiter import Target
+
+NOTHING_NOTED: Mapping[int, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,7 @@ def explain(engine: Engine, question: Question) -> Explanation:
     user = user_facts(question.user) if question.user is not None else ANONYMOUS
     user = replace(user, keys=Callers(config.key_validator).keys(request, limits))
     unknown = frozenset({Part.HOST} if not question.host else set())
-    considered = _consider(limits, facts, user, now_us, unknown)
+    considered = _consider(engine, limits, facts, user, now_us, unknown)
     rows = _rows(engine, considered, {})
     notes = list(_notes(engine, question, facts, user, limits))
     exempt = _exempt(question, config)
@@ -113,7 +117,9 @@ def explain_denial(engine: Engine, denial: Denial) -> Explanation:
     counted = dict(denial.counted)
     considered = [
         _as_noted(compiled, one, counted)
-        for compiled, one in _consider(_limits(engine), facts, user, now_us, frozenset(unknown))
+        for compiled, one in _consider(
+            engine, _limits(engine), facts, user, now_us, frozenset(unknown), counted
+        )
     ]
     rows = _rows(engine, considered, counted, denial)
     gone = set(denial.denied) - {row.limit for row in rows}
@@ -169,14 +175,14 @@ def _exempt(question: Question, config: conf.RateLimitConfig) -> str:
 
 
 def _limits(engine: Engine) -> list[CompiledRule]:
-    """Those in force here, and those that are switched off."""
+    """Those in force here, those that are switched off, and drafts."""
     return [*engine.index.rules, *_off({compiled.rule.id for compiled in engine.index.rules})]
 
 
 def _off(in_force: set[int]) -> Iterator[CompiledRule]:
     try:
         limits = list(
-            RateLimit.objects.filter(mode=RateLimit.Mode.OFF)
+            RateLimit.objects.filter(mode__in=(RateLimit.Mode.OFF, RateLimit.Mode.DRAFT))
             .exclude(pk__in=in_force)
             .prefetch_related("groups")
         )
@@ -191,20 +197,26 @@ def _off(in_force: set[int]) -> Iterator[CompiledRule]:
 
 
 def _consider(
+    engine: Engine,
     limits: Sequence[CompiledRule],
     facts: RequestFacts,
     user: UserFacts,
     now_us: int,
     unknown: frozenset[Part],
+    noted: Mapping[int, str] = NOTHING_NOTED,
 ) -> list[tuple[CompiledRule, Considered]]:
     wanted = {group for compiled in limits for group in compiled.rule.groups}
     groups = {}
     if wanted:
         rows = Group.objects.filter(pk__in=wanted).values_list("pk", "name")
         groups = {str(pk): name for pk, name in rows}
-    return [
-        (one, consider(one, facts, user, now_us, unknown=unknown, groups=groups)) for one in limits
-    ]
+    digest_of = engine.limiter.digests.of
+    found = []
+    for one in limits:
+        known = noted.get(one.rule.id, "")
+        asked = as_counted(one, digest_of, facts, user, unknown, known)
+        found.append((one, consider(asked, facts, user, now_us, unknown=unknown, groups=groups)))
+    return found
 
 
 def _as_noted(
@@ -279,7 +291,9 @@ def _said(compiled: CompiledRule, one: Considered, shared: bool, *, noted: bool)
             yield f"{_INSTEAD.get(by, 'It lacks what is counted by')}: its address counts instead."
     if shared:
         yield "Over its identity budget: new clients are counted together."
-    if one.outcome is Outcome.COUNTS and one.rule.mode is Mode.SHADOW:
+    if one.outcome is Outcome.COUNTS and (said := canary_text(compiled, one.rule.mode)):
+        yield said
+    elif one.outcome is Outcome.COUNTS and one.rule.mode is Mode.SHADOW:
         yield "In shadow: it counts, and blocks nobody."
     if one.outcome is Outcome.COUNTS and one.rule.lease:
         yield "Processes may hold units that they took ahead: they count as used."

@@ -1,4 +1,5 @@
-"""What was done to the limits, read only: what changed, when, by whom. For pages of other apps.
+"""What was done to the limits, read only: what changed, when, by whom, why. For pages of other
+apps.
 
 Names of fields, never their values: an override says whom it is about.
 """
@@ -9,14 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db.models import OuterRef, Subquery
-
+from .diff import NOT_EDITS, followed, versions, with_before
 from .models import Override, RateLimit
 
 MOST = 100
 """Edits of each kind that one call returns, unless told otherwise."""
 VERBS = {"+": "made", "~": "edited", "-": "deleted"}
-NOT_EDITS = ("id", "created_at", "updated_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +23,8 @@ class Edit:
     """``model`` and ``pk`` name the row, and so the page of its history in the admin:
     ``reverse(f"admin:ratelimits_{edit.model}_history", args=[edit.pk])``.
 
-    ``changed`` are the labels of the fields that an edit changed, for "made" and "deleted" none;
-    groups are not among them. ``who`` is empty where it was a command.
+    ``changed`` are the labels of the fields that an edit changed, for "made" and "deleted" none.
+    ``who`` is empty where it was a command; ``reason`` where none was given.
     """
 
     at: datetime
@@ -35,31 +34,47 @@ class Edit:
     verb: str
     changed: tuple[str, ...]
     who: str
+    reason: str = ""
 
     def __str__(self) -> str:
         changed = f": {', '.join(self.changed)}" if self.changed else ""
         return f"{self.name} {self.verb}{changed}"
 
 
-def edits(since: datetime, until: datetime, most: int = MOST) -> list[Edit]:
-    """Of limits and overrides, the newest first, at most ``most`` of each.
+def edits(
+    since: datetime, until: datetime, most: int = MOST, *, limit: int | None = None
+) -> list[Edit]:
+    """Of limits and overrides, the newest first, at most ``most`` of each. ``limit``: by its id, of
+    that one and of the overrides that are its own.
 
     Who sees them may see the limits: ask for ``ratelimits.view_ratelimit`` before.
     """
-    found = [edit for model in (RateLimit, Override) for edit in _edits(model, since, until, most)]
+    whose: dict[Any, dict[str, int]] = {RateLimit: {}, Override: {}}
+    if limit is not None:
+        whose = {RateLimit: {"id": limit}, Override: {"limit_id": limit}}
+    found = [
+        edit for model, own in whose.items() for edit in _edits(model, since, until, most, own)
+    ]
     return sorted(found, key=lambda edit: edit.at, reverse=True)
 
 
-def _edits(model: Any, since: datetime, until: datetime, most: int) -> list[Edit]:
-    """Three queries at most: the entries with their authors, and those they followed."""
-    history = model.history
-    before = history.filter(id=OuterRef("id"), history_id__lt=OuterRef("history_id"))
-    rows = history.filter(history_date__range=(since, until)).select_related("history_user")
-    rows = rows.annotate(before=Subquery(before.order_by("-history_id").values("history_id")[:1]))
+def last_edits(most: int = 5) -> list[Edit]:
+    """The newest of limits and overrides together, for a card; for whoever may see the limits."""
+    found = [edit for model in (RateLimit, Override) for edit in _read(model, {}, most)]
+    return sorted(found, key=lambda edit: edit.at, reverse=True)[:most]
+
+
+def _edits(
+    model: Any, since: datetime, until: datetime, most: int, whose: dict[str, int]
+) -> list[Edit]:
+    return _read(model, {"history_date__range": (since, until), **whose}, most)
+
+
+def _read(model: Any, which: dict[str, Any], most: int) -> list[Edit]:
+    """Three queries at most: the entries with their authors, those they followed, their groups."""
+    rows = with_before(model.history.filter(**which)).select_related("history_user")
     newest = list(rows.order_by("-history_date", "-history_id")[:most])
-    known = {row.history_id: row for row in newest}
-    wanted = {row.before for row in newest if row.history_type == "~"}.difference(known, {None})
-    known |= history.filter(history_id__in=wanted).in_bulk()
+    known = versions(followed(newest).values())
     return [
         Edit(
             at=row.history_date,
@@ -67,19 +82,22 @@ def _edits(model: Any, since: datetime, until: datetime, most: int) -> list[Edit
             pk=row.id,
             name=row.name if model is RateLimit else f"override {row.id}",
             verb=VERBS[row.history_type],
-            changed=_changed(row, known.get(row.before)),
+            changed=_changed(known[row.history_id], known.get(row.before)),
             who=str(row.history_user or ""),
+            reason=row.history_change_reason or "",
         )
         for row in newest
     ]
 
 
-def _changed(row: Any, before: Any) -> tuple[str, ...]:
+def _changed(after: Any, before: Any) -> tuple[str, ...]:
+    row = after.row
     if row.history_type != "~" or before is None:
         return ()
     fields = [field for field in row.tracked_fields if field.name not in NOT_EDITS]
-    return tuple(
+    changed = [
         str(field.verbose_name)
         for field in fields
-        if getattr(row, field.attname) != getattr(before, field.attname)
-    )
+        if getattr(row, field.attname) != getattr(before.row, field.attname)
+    ]
+    return (*changed, *(("groups",) if before.groups != after.groups else ()))

@@ -17,7 +17,7 @@ from django.contrib.auth.models import AbstractUser
 from .engine import Engine
 from .explained import SHORT_CHARS, as_counter
 from .policy.client_ip import UNKNOWN, client_address
-from .policy.explaining import counted_text, override_text
+from .policy.explaining import as_counted, canary_text, counted_text, override_text
 from .policy.facts import ANONYMOUS, RequestFacts, UserFacts
 from .policy.identity import DIGEST_CHARS, identity_parts
 from .policy.matching import CompiledRule, applies_to, conditions_of
@@ -116,9 +116,12 @@ def inspect(engine: Engine, subject: Subject) -> Inspection:
             continue
         if not _may_be_about(compiled, subject, facts, user, now_us):
             continue
-        override = override_for(compiled, facts, user, now_us)
-        rule = override.rule if override else compiled.rule
+        asked = as_counted(compiled, engine.limiter.digests.of, facts, user)
+        override = override_for(asked, facts, user, now_us)
+        rule = override.rule if override else asked.rule
         said = [override_text(override.override, rule)] if override else []
+        if canary := canary_text(compiled, rule.mode):
+            said.append(canary)
         if override and override.override.action is OverrideAction.QUOTA:
             rule = override.rule
         parts = identity_parts(rule, facts, user)
@@ -141,7 +144,7 @@ def _by_digest(engine: Engine, subject: Subject) -> Inspection:
     except ValueError:
         held = frozenset()
     rules = [
-        compiled.rule
+        (compiled.canary.of(digest) if compiled.canary else compiled).rule
         for compiled in engine.index.rules
         if compiled.rule.id in held or compiled.rule.rate.algorithm is Algorithm.CONCURRENCY
     ]

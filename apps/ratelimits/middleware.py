@@ -6,26 +6,24 @@ Place it behind AuthenticationMiddleware and before any cache middleware.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, cast
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.core.exceptions import MiddlewareNotUsed
-from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from django.shortcuts import render
+from django.urls import NoReverseMatch, get_script_prefix, reverse
 
 from . import conf
+from .answering import aanswered, answered, denied_response, is_error, is_preflight
 from .caller import Callers
+from .check_urls import CHECK
 from .engine import Engine, get_engine
-from .policy import headers
-from .policy.decision import Decision, Held
+from .errors import RateLimited
 from .policy.facts import RequestFacts
-from .raised import watched
 from .request_facts import request_facts
-
-MAX_ACCEPT_CHARS = 1_000
-"""A longer list of media types is no browser's."""
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
 AsyncGetResponse = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
@@ -42,6 +40,7 @@ class RateLimitMiddleware:
         self.get_response = get_response
         self.config = config
         self.callers = Callers(config.key_validator)
+        self._exempt_paths: tuple[tuple[str, ...], str] | None = None
         self.is_async = iscoroutinefunction(get_response)
         if self.is_async:
             markcoroutinefunction(self)
@@ -56,7 +55,7 @@ class RateLimitMiddleware:
         failed = True
         try:
             response = self._limited(request, engine)
-            failed = _is_error(response)
+            failed = is_error(response)
         finally:
             engine.tally.ended(failed)
         return response
@@ -70,16 +69,9 @@ class RateLimitMiddleware:
         candidates = engine.candidates(facts)
         user = self.callers.identify(request, candidates)
         decision = engine.decide(candidates, facts, user)
-        if not decision.allowed:
-            return denied_response(request, decision)
-        try:
-            response, decision = self._answer(request, engine, decision)
-        except BaseException:
-            engine.limiter.release(decision.held)
-            raise
-        if decision.held:
-            _release_at_end(response, _Release(engine, decision.held))
-        return _with_fields(response, decision)
+        request._rate_limits = decision  # type: ignore[attr-defined]
+        get_response = cast(GetResponse, self.get_response)
+        return answered(request, engine, decision, partial(get_response, request))
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
         get_response = cast(AsyncGetResponse, self.get_response)
@@ -90,7 +82,7 @@ class RateLimitMiddleware:
         failed = True
         try:
             response = await self._alimited(request, engine)
-            failed = _is_error(response)
+            failed = is_error(response)
         except asyncio.CancelledError:
             failed = False  # The client has gone.
             raise
@@ -109,146 +101,40 @@ class RateLimitMiddleware:
         candidates = engine.candidates(facts)
         user = await self.callers.aidentify(request, candidates)
         decision = await engine.adecide(candidates, facts, user)
-        if not decision.allowed:
-            return denied_response(request, decision)
-        release = _Release(engine, decision.held)
-        try:
-            response, decision = await self._aanswer(request, engine, decision)
-        except BaseException:
-            await asyncio.shield(release.anow())
-            raise
-        if decision.held:
-            if response.streaming:
-                _release_at_end(response, release)
-            else:
-                await asyncio.shield(release.anow())
-        return _with_fields(response, decision)
-
-    def _answer(
-        self, request: HttpRequest, engine: Engine, decision: Decision
-    ) -> tuple[HttpResponseBase, Decision]:
-        """The view's response, and the decision once it is known what counts."""
-        get_response = cast(GetResponse, self.get_response)
-        if not decision.charges:
-            return get_response(request), decision
-        with watched() as raised:
-            response = get_response(request)
-        return response, engine.settle(decision, response.status_code, raised)
-
-    async def _aanswer(
-        self, request: HttpRequest, engine: Engine, decision: Decision
-    ) -> tuple[HttpResponseBase, Decision]:
+        request._rate_limits = decision  # type: ignore[attr-defined]
         get_response = cast(AsyncGetResponse, self.get_response)
-        if not decision.charges:
-            return await get_response(request), decision
-        with watched() as raised:
-            response = await get_response(request)
-        settled = engine.asettle(decision, response.status_code, raised)
-        return response, await asyncio.shield(settled)
+        return await aanswered(request, engine, decision, partial(get_response, request))
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        """A view may let pass what ``concurrency`` raises: it is answered as any denial."""
+        if isinstance(error, RateLimited):
+            return denied_response(request, error.decision)
+        return None
 
     def _exempt(self, request: HttpRequest) -> bool:
-        if request.path_info.startswith(self.config.exempt_paths):
+        exempt, check_path = self._exempt_paths or self._find_exempt()
+        path = request.path_info
+        if path.startswith(exempt) and (
+            path.startswith(self.config.exempt_paths)
+            or path == check_path
+            or path.startswith(f"{check_path}/")
+        ):
             return True
-        return (
-            self.config.exempt_preflight
-            and request.method == "OPTIONS"
-            and "Origin" in request.headers
-            and "Access-Control-Request-Method" in request.headers
-        )
+        return request.method == "OPTIONS" and is_preflight(request, self.config)
+
+    def _find_exempt(self) -> tuple[tuple[str, ...], str]:
+        """Beginnings of paths that need a second look, and the endpoint that other services ask,
+        whose requests count as those that it is asked about. Once there are addresses."""
+        try:
+            check_path = reverse(CHECK).removeprefix(get_script_prefix().rstrip("/"))
+        except NoReverseMatch:
+            self._exempt_paths = self.config.exempt_paths, ""
+        else:
+            self._exempt_paths = (*self.config.exempt_paths, check_path), check_path
+        return self._exempt_paths
 
     def _facts(self, request: HttpRequest, engine: Engine) -> RequestFacts:
         index = engine.index
         return request_facts(
             request, self.config, with_route=index.needs_route, with_host=index.needs_host
         )
-
-
-def denied_response(request: HttpRequest, decision: Decision) -> HttpResponse:
-    """429 or 503: problem details, or a page where the client prefers one."""
-    problem = headers.problem(decision)
-    status = cast(int, problem["status"])
-    response: HttpResponse
-    if _prefers_a_page(request):
-        context = {
-            "problem": problem,
-            "wait_s": headers.retry_after_s(decision),
-            "messages_of_limits": [rule.message for rule in decision.violated if rule.message],
-        }
-        response = render(request, "ratelimits/denied.html", context, status=status)
-    else:
-        response = JsonResponse(problem, status=status, content_type="application/problem+json")
-    # Django logs each of them, a 503 even as an error: under a flood the log held nothing else.
-    # Failures of Redis have lines of their own (storage/failures.py).
-    response._has_been_logged = True  # type: ignore[attr-defined]
-    response._asked_for = True  # type: ignore[attr-defined]
-    response["Cache-Control"] = "no-store"
-    response["Retry-After"] = str(headers.retry_after_s(decision))
-    return cast(HttpResponse, _with_fields(response, decision))
-
-
-def _is_error(response: HttpResponseBase) -> bool:
-    """Of the site: no answer that a limit asked for."""
-    return response.status_code >= 500 and not hasattr(response, "_asked_for")
-
-
-def _prefers_a_page(request: HttpRequest) -> bool:
-    """What a client sends must not make a denial dear: 64 kB of media types took 0.4 s to read."""
-    if len(request.META.get("HTTP_ACCEPT", "")) > MAX_ACCEPT_CHARS:
-        return False
-    types = ["application/problem+json", "application/json", "text/html"]
-    return request.get_preferred_type(types) == "text/html"
-
-
-def _with_fields(response: HttpResponseBase, decision: Decision) -> HttpResponseBase:
-    for name, value in headers.fields(decision).items():
-        response[name] = value
-    return response
-
-
-class _Release:
-    """Frees a request's concurrency slots, once, whoever comes first."""
-
-    def __init__(self, engine: Engine, held: tuple[Held, ...]) -> None:
-        self._limiter = engine.limiter
-        self._held = held
-
-    def _take(self) -> tuple[Held, ...]:
-        held, self._held = self._held, ()
-        return held
-
-    def now(self) -> None:
-        self._limiter.release(self._take())
-
-    async def anow(self) -> None:
-        await self._limiter.arelease(self._take())
-
-
-def _release_at_end(response: HttpResponseBase, release: _Release) -> None:
-    """At the end of the view, or of the stream where the response is one."""
-    if not isinstance(response, StreamingHttpResponse):
-        release.now()
-        return
-    if response.is_async:
-        # Not aiter(response), which looks for the content when it is first asked, and would
-        # find itself.
-        content = cast(AsyncIterator[bytes], response.streaming_content)
-        response.streaming_content = _areleasing(content, release)
-    else:
-        response.streaming_content = _releasing(iter(response), release)
-    # A stream that is closed before it was begun runs no `finally`.
-    response._resource_closers.append(release.now)  # type: ignore[attr-defined]
-
-
-def _releasing(content: Iterator[bytes], release: _Release) -> Iterator[bytes]:
-    try:
-        yield from content
-    finally:
-        release.now()
-
-
-async def _areleasing(content: AsyncIterator[bytes], release: _Release) -> AsyncIterator[bytes]:
-    try:
-        async for part in content:
-            yield part
-    finally:
-        await asyncio.shield(release.anow())

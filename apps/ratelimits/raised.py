@@ -59,8 +59,11 @@ def _note(name: str, /, **kwargs: Any) -> None:
 def watched() -> Iterator[set[str]]:
     """The names of the signals that are raised within, also by its threads and tasks."""
     raised: set[str] = set()
+    outer = _raised.get()
     token = _raised.set(raised)
     try:
         yield raised
     finally:
         _raised.reset(token)
+        if outer is not None:
+            outer |= raised

@@ -21,25 +21,25 @@ logger = logging.getLogger(__name__)
 
 
 def load() -> rules.Ruleset:
-    """All limits that are not off, with the version at which they were so.
+    """All limits that are in force, with the version at which they were so.
 
     The version is read before and after: an edit that commits in between is read again.
     """
     version = RulesetVersion.current()
     for _ in range(READ_ATTEMPTS):
-        loaded = tuple(_rules())
+        loaded, off = tuple(_rules()), tuple(_off())
         seen, version = version, RulesetVersion.current()
         if seen == version:
             break
     # Where edits outrun us, the older number: the next poll replaces it.
-    return rules.Ruleset(min(seen, version), loaded)
+    return rules.Ruleset(min(seen, version), loaded, off)
 
 
 def _rules() -> Iterator[rules.Rule]:
     """What cannot be enforced (written past the form) is left out and named in the log: one bad
     row must not keep every other limit from being published."""
     overrides = list(Override.objects.all())
-    limits = RateLimit.objects.exclude(mode=RateLimit.Mode.OFF).prefetch_related("groups")
+    limits = RateLimit.objects.filter(mode__in=rules.IN_FORCE).prefetch_related("groups")
     for limit in limits:
         try:
             rule = with_overrides(limit, overrides)
@@ -48,6 +48,12 @@ def _rules() -> Iterator[rules.Rule]:
             logger.error("Limit %s is not enforced; mend it in the admin: %s", limit.name, error)
         else:
             yield rule
+
+
+def _off() -> Iterable[str]:
+    """Code that asks for one of them is told that it is off, and not that nobody has made it."""
+    off = RateLimit.objects.filter(mode=RateLimit.Mode.OFF)
+    return off.order_by("name").values_list("name", flat=True)
 
 
 def draft(limit: RateLimit, groups: Iterable[Group]) -> rules.Rule:
@@ -89,6 +95,7 @@ def as_rule(
         rate=limit.as_rate(),
         epoch=limit.epoch,
         mode=rules.Mode(limit.mode),
+        canary_permille=limit.canary_permille,
         methods=frozenset(split_lines(limit.methods)),
         path=limit.as_path(),
         host=limit.host.lower(),

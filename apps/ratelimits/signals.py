@@ -1,6 +1,11 @@
-"""Sent when limits changed in a way that no model signal tells."""
+"""What the limiter tells whoever listens."""
 
 from django.dispatch import Signal
 
 limits_changed = Signal()
-"""Inside the transaction of the change; ``sender`` is the model."""
+"""Limits changed in a way that no model signal tells; inside the transaction of the change.
+``sender`` is the model."""
+
+request_denied = Signal()
+"""A request is answered 429 or 503: ``request`` and ``decision``. Receivers are sync and quick;
+what one raises is logged and changes nothing."""

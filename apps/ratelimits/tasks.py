@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from celery import shared_task
+from django.utils import timezone
 
-from . import clean_up
+from . import clean_up, usage_rolling
 from .engine import get_engine
 from .models import SweepRun
 from .storage.errors import Unavailable
@@ -45,3 +46,15 @@ def sweep(
     except clean_up.Busy:
         return False
     return True
+
+
+@shared_task(name="ratelimits.roll_up_usage", ignore_result=True)
+def roll_up_usage() -> int:
+    """Add what the limiter did since the last turn to minutes, hours and days, and delete what is
+    older than it is kept. How many rows were written; where Redis is away, the next turn's."""
+    try:
+        written = usage_rolling.roll_up(get_engine().usage, timezone.now())
+    except Unavailable:
+        written = 0
+    usage_rolling.forget(timezone.now())
+    return written

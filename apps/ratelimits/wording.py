@@ -18,8 +18,11 @@ MAX_NAMED = 3
 """Of groups or networks; further ones are counted."""
 
 MODES = {
+    RateLimit.Mode.DRAFT: "Draft, which is not in force; enforced it would say: ",
     RateLimit.Mode.OFF: "Off; enforced it would say: ",
     RateLimit.Mode.SHADOW: "Shadow, which never blocks; enforced it would say: ",
+    RateLimit.Mode.CANARY: "Canary, enforced for {percent} of clients, always the same ones, and "
+    "only counted for the others: ",
     RateLimit.Mode.ENFORCE: "",
 }
 AUDIENCES = {
@@ -37,7 +40,12 @@ def sentence(limit: RateLimit, groups: Iterable[object]) -> str:
         text += f" {_ahead(limit)}"
     if limit.identities:
         text += f" {_at_most(limit)}"
-    return MODES[RateLimit.Mode(limit.mode)] + text
+    return MODES[RateLimit.Mode(limit.mode)].format(percent=percent(limit)) + text
+
+
+def percent(limit: RateLimit) -> str:
+    """Of a canary's clients: ``10 %``, ``0.5 %``."""
+    return f"{limit.canary_permille / 10:g} %"
 
 
 def _who(limit: RateLimit) -> str:
@@ -71,7 +79,7 @@ def _any_of(names: Sequence[str]) -> str:
 
 
 def _how_much(limit: RateLimit) -> str:
-    which = f"{' or '.join(split_lines(limit.methods.upper())) or 'any method'} on {_path(limit)}"
+    which = f"{' or '.join(split_lines(limit.methods.upper())) or 'any method'} {_path(limit)}"
     if limit.host:
         which += f" of {limit.host}"
     if limit.counts == RateLimit.Counts.STATUS:
@@ -140,10 +148,11 @@ def _at_most(limit: RateLimit) -> str:
 
 def _path(limit: RateLimit) -> str:
     return {
-        RateLimit.PathKind.ANY: "every path",
-        RateLimit.PathKind.PREFIX: f"{limit.path}…",
-        RateLimit.PathKind.VIEW: f"view {limit.path}",
-    }.get(RateLimit.PathKind(limit.path_kind), limit.path)
+        RateLimit.PathKind.ANY: "on every path",
+        RateLimit.PathKind.PREFIX: f"on {limit.path}…",
+        RateLimit.PathKind.VIEW: f"on view {limit.path}",
+        RateLimit.PathKind.NAMED: "where code asks for this name",
+    }.get(RateLimit.PathKind(limit.path_kind), f"on {limit.path}")
 
 
 def _window(limit: RateLimit) -> str:
@@ -162,13 +171,13 @@ def coverage(limit: RateLimit) -> str:
     methods = ", ".join(split_lines(limit.methods)) or "every method"
     counted_by = limit.as_counted_by()
     if CountedBy.EVERYONE in counted_by:
-        return f"{methods} on {_path(limit)}, all together"
+        return f"{methods} {_path(limit)}, all together"
     names = {
         CountedBy.HEADER: limit.header,
         CountedBy.VIEW_ARGUMENT: f"argument {limit.view_argument}",
     }
     counted = " and ".join(names.get(part, part.value) for part in counted_by)
-    return f"{methods} on {_path(limit)}, per {counted}"
+    return f"{methods} {_path(limit)}, per {counted}"
 
 
 def rate_text(limit: RateLimit) -> str:

@@ -48,7 +48,7 @@ def edits_of_limits(since: datetime, until: datetime) -> list[Happening]:
         Happening(
             edit.at,
             Annotation.Kind.LIMITS.label,
-            str(edit),
+            f"{edit} ({edit.reason})" if edit.reason else str(edit),
             who=edit.who,
             link=_link(f"admin:ratelimits_{edit.model}_history", edit.pk),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from django.apps import apps
 
@@ -24,6 +25,11 @@ def edits(since: datetime, until: datetime) -> list[Edit]:
     history = apps.get_model("ratelimits", "HistoricalRateLimit")
     rows = history._default_manager.filter(history_date__range=(since, until))
     return [
-        Edit(row.history_date, f"{row.name} {VERBS[row.history_type]}", str(row.history_user or ""))
+        Edit(row.history_date, _text(row), str(row.history_user or ""))
         for row in rows.select_related("history_user").order_by("-history_date")[:MOST]
     ]
+
+
+def _text(row: Any) -> str:
+    why = f" ({row.history_change_reason})" if row.history_change_reason else ""
+    return f"{row.name} {VERBS[row.history_type]}{why}"

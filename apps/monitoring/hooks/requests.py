@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from apps.ratelimits.policy.rules import Mode, Rule
+from apps.ratelimits.policy.rules import BLOCKING, Rule
 from apps.ratelimits.storage.cardinality import IdentityCount
 from apps.ratelimits.storage.errors import Unavailable
 from apps.ratelimits.storage.server_findings import Finding, Level
@@ -148,7 +148,7 @@ def _one_limit(usage: Usage, rules: Sequence[Rule], span: str) -> Iterator[Findi
 
 def _of_limit(rule: Rule, used: LimitUsage, for_s: float, span: str) -> Iterator[Finding]:
     asked = used.allowed + used.denied
-    if rule.mode is Mode.ENFORCE and used.denied >= ENOUGH and not used.allowed:
+    if rule.mode in BLOCKING and used.denied >= ENOUGH and not used.allowed:
         yield Finding(
             Level.WARNING,
             "always-denies",

@@ -236,7 +236,7 @@ def _asked_about(
     form: UntilForm,
     reasons: Sequence[str],
 ) -> Asked:
-    enforced = sum(one.rule.mode is Mode.ENFORCE for one in engine.index.rules)
+    enforced = sum(one.rule.mode in (Mode.ENFORCE, Mode.CANARY) for one in engine.index.rules)
     limits = f"{enforced:,} enforced limit{pluralize(enforced)}"
     if what == "block":
         title = f"Block {whom.text} until {_moment(until)}?"

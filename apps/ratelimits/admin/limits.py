@@ -23,16 +23,24 @@ from django.views.decorators.http import require_POST
 from .. import raised, ruleset, wording
 from ..engine import get_engine
 from ..models import RateLimit
+from ..models.entries import in_last_entry
 from ..policy.errors import PolicyError
 from ..policy.rules import CountedBy
 from ..storage.errors import Unavailable
 from ..validators import METHODS, split_lines, validate_methods
-from . import lockout
-from .asking import AskingForm
+from . import lockout, publishing
 from .base import CheckboxSelectMultiple, PublishedAdmin, Select
+from .edit_form import LimitEditForm
+from .edit_text import NOTHING_DONE
+from .edits import EditsPage
+from .exchange import ExchangesLimits
 from .explain import Explains
 from .identities import ShowsIdentities
+from .in_code import TellsWhatCodeUses
 from .in_force import TellsWhatIsInForce
+from .keeping import TellsWhoIsCounted
+from .life_cycle import PhaseFilter, TellsTheLifeCycle
+from .usage import DeniedFilter, ShowsUsage
 
 MOST_TYPED = 3
 """Limits whose names a person would type; of more, all are switched off together."""
@@ -68,7 +76,7 @@ def _signals() -> list[tuple[str, str]]:
     return [("", "---------"), *((name, name) for name in raised.known())]
 
 
-class RateLimitForm(AskingForm):
+class RateLimitForm(LimitEditForm):
     start_afresh = forms.BooleanField(
         required=False,
         help_text="Forget what has been counted so far: everyone begins with a full quota. "
@@ -94,6 +102,12 @@ class RateLimitForm(AskingForm):
         model = RateLimit
         fields = "__all__"
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.instance.pk is None and "start_afresh" in self.fields:
+            # A limit that is new has counted nothing: there is nothing to forget.
+            self.fields["start_afresh"].widget = forms.HiddenInput()
+
     def save(self, commit: bool = True) -> RateLimit:
         # What one algorithm has counted means something else to another.
         if self.cleaned_data.get("start_afresh") or "algorithm" in self.changed_data:
@@ -112,20 +126,51 @@ class RateLimitForm(AskingForm):
 
 
 @admin.register(RateLimit)
-class RateLimitAdmin(Explains, ShowsIdentities, TellsWhatIsInForce, PublishedAdmin):
+class RateLimitAdmin(
+    Explains,
+    ShowsIdentities,
+    ExchangesLimits,
+    TellsTheLifeCycle,
+    TellsWhoIsCounted,
+    ShowsUsage,
+    TellsWhatCodeUses,
+    TellsWhatIsInForce,
+    EditsPage,
+    PublishedAdmin,
+):
     form = RateLimitForm
-    list_display = ("name", "covers", "rate", "algorithm", "mode", "updated_at")
-    list_filter = ("mode", "algorithm", CountedByFilter, "path_kind")
+    list_display = (
+        "name",
+        "covers",
+        "rate",
+        "algorithm",
+        "shown_mode",
+        "when",
+        "denied_lately",
+        "updated_at",
+    )
+    list_filter = (
+        "mode",
+        PhaseFilter,
+        DeniedFilter,
+        "algorithm",
+        CountedByFilter,
+        "path_kind",
+    )
+    actions_detail = ("usage",)
     search_fields = ("name", "path", "host", "message")
     autocomplete_fields = ("groups",)
-    readonly_fields = ("identities_now",)
-    actions = ("enforce", "shadow", "switch_off")
+    readonly_fields = ("identities_now", "counted_now", "used_in_code")
+    actions = ("shadow", "canary", "enforce", "switch_off")
     list_filter_submit = False
     warn_unsaved_form = True
     change_form_before_template = "ratelimits/sentence.html"
     fieldsets = (
-        (None, {"fields": ("name", "mode", "lock_out")}),
-        ("Which requests", {"fields": (("path_kind", "path"), ("methods", "host"))}),
+        (None, {"fields": ("name", ("mode", "canary_percent"), "lock_out")}),
+        (
+            "Which requests",
+            {"fields": (("path_kind", "path"), ("methods", "host"), "used_in_code")},
+        ),
         (
             "Who",
             {
@@ -155,6 +200,7 @@ class RateLimitAdmin(Explains, ShowsIdentities, TellsWhatIsInForce, PublishedAdm
                     "statuses",
                     "signal",
                     "start_afresh",
+                    "counted_now",
                 )
             },
         ),
@@ -190,18 +236,34 @@ class RateLimitAdmin(Explains, ShowsIdentities, TellsWhatIsInForce, PublishedAdm
             known["_identities_now"] = _identities_now(limit)
         return str(known["_identities_now"])
 
-    @admin.action(description="Enforce selected limits", permissions=["change"])
+    @admin.action(description="Enforce selected limits", permissions=["publish"])
     def enforce(self, request: HttpRequest, queryset: QuerySet[RateLimit]) -> HttpResponse | None:
         """Asks first where one of them would lock this person out, or stop health checks."""
-        asked = _Asked(request, queryset)
+        return self._deny(request, queryset, RateLimit.Mode.ENFORCE)
+
+    @admin.action(
+        description="Canary selected limits: enforce for their percentage of clients",
+        permissions=["publish"],
+    )
+    def canary(self, request: HttpRequest, queryset: QuerySet[RateLimit]) -> HttpResponse | None:
+        """Asks as ``enforce`` does: staff may be in it."""
+        return self._deny(request, queryset, RateLimit.Mode.CANARY)
+
+    def _deny(
+        self, request: HttpRequest, queryset: QuerySet[RateLimit], mode: RateLimit.Mode
+    ) -> HttpResponse | None:
+        asked = _Asked(request, queryset, mode)
+        if publishing.lacks_reason(request, (), comes=asked.of > 0):
+            self.message_user(request, NOTHING_DONE, messages.ERROR)
+            return None
         answer = request.POST.get("confirmed")
         if asked.speaking and (not answer or request.POST.get("told") != asked.told):
             return self._ask(request, asked, again=bool(answer))
         chosen = asked.harmless if answer == "harmless" else [*asked.harmless, *asked.harmful]
-        self._set_mode(request, chosen, RateLimit.Mode.ENFORCE, of=len(queryset))
+        self._set_mode(request, chosen, mode, of=len(queryset))
         for limit, why in asked.broken:
             self.message_user(
-                request, f"{limit} was left as it is. It cannot be enforced: {why}.",
+                request, f"{limit} was left as it is. It cannot {asked.verb}: {why}.",
                 messages.WARNING,
             )  # fmt: skip
         return None
@@ -212,10 +274,11 @@ class RateLimitAdmin(Explains, ShowsIdentities, TellsWhatIsInForce, PublishedAdm
             self.message_user(request, said, messages.WARNING)
         context = {
             **self.admin_site.each_context(request),
-            "title": f"Enforce {asked.of:,} limit{pluralize(asked.of)}?",
+            "title": f"{asked.mode.label} {asked.of:,} limit{pluralize(asked.of)}?",
             "opts": self.model._meta,
             "media": self.media,
             "asked": asked,
+            "reason": publishing.reason(request),
             "action_checkbox_name": ACTION_CHECKBOX_NAME,
             "select_across": request.POST.get("select_across"),
         }
@@ -234,17 +297,23 @@ class RateLimitAdmin(Explains, ShowsIdentities, TellsWhatIsInForce, PublishedAdm
         self, request: HttpRequest, limits: Iterable[RateLimit], mode: RateLimit.Mode, *, of: int
     ) -> None:
         """Saved one by one: each change belongs in the history and the audit log."""
+        limits = publishing.theirs(request, limits)
+        if publishing.lacks_reason(request, (limit for limit in limits if limit.mode != mode)):
+            self.message_user(request, NOTHING_DONE, messages.ERROR)
+            return
         changed = 0
         for limit in limits:
             if limit.mode == mode:
                 continue
             limit.mode = mode
+            publishing.with_reason(request, limit)
             limit.save()
             self.log_change(request, limit, f"Mode set to {mode.value}.")
             changed += 1
         self.message_user(request, f"{changed} of {of} changed to {mode.value}.")
 
     class Media:
+        css = {"all": ["ratelimits/usage.css"]}
         js = (forms.Script("ratelimits/limit_form.js", defer=True),)
 
     def get_urls(self) -> list[Any]:
@@ -257,7 +326,9 @@ class RateLimitAdmin(Explains, ShowsIdentities, TellsWhatIsInForce, PublishedAdm
             raise PermissionDenied
         form = self.get_form(request)(request.POST)
         form.is_valid()
-        needed = {"quota", "window_amount", "window_unit", "cost", "lease", "counted_by"}
+        needed = {"mode", "quota", "window_amount", "window_unit", "cost", "lease", "counted_by"}
+        if form.data.get("mode") == RateLimit.Mode.CANARY:
+            needed.add("canary_percent")
         if missing := needed.difference(form.cleaned_data):
             named = [form[name] for name in sorted(missing)]
             wrong = [f"{field.label}: {field.errors[0]}" for field in named if field.data]
@@ -275,19 +346,21 @@ class RateLimitAdmin(Explains, ShowsIdentities, TellsWhatIsInForce, PublishedAdm
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponseBase:
         limit = self.get_object(request, object_id) if object_id else None
+        edits = limit is None or self.has_change_permission(request, limit)
         context = {
             "sentence": wording.sentence(limit, limit.groups.all()) if limit else "",
-            "sentence_url": reverse("admin:ratelimits_sentence"),
+            "sentence_url": reverse("admin:ratelimits_sentence") if edits else "",
             **(extra_context or {}),
         }
         return super().changeform_view(request, object_id, form_url, context)
 
+    def save_related(self, request: HttpRequest, form: Any, *args: Any) -> None:
+        with in_last_entry(form.instance):
+            super().save_related(request, form, *args)
+
     def get_form(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
-        # A limit that is new has counted nothing: there is nothing to forget.
         form = super().get_form(request, obj, **kwargs)
         form.request = request
-        if obj is None and "start_afresh" in form.base_fields:
-            form.base_fields["start_afresh"].widget = forms.HiddenInput()
         return form
 
 
@@ -298,19 +371,22 @@ class _Speaking(NamedTuple):
 
 
 class _Asked:
-    """The limits that are to be enforced, by what speaks against it."""
+    """The limits that are to be enforced, or to be canaries, by what speaks against it."""
 
-    def __init__(self, request: HttpRequest, limits: Iterable[RateLimit]) -> None:
+    def __init__(
+        self, request: HttpRequest, limits: Iterable[RateLimit], mode: RateLimit.Mode
+    ) -> None:
+        self.mode = mode
         lock_out = lockout.LockOut(request)
         self.limits = list(limits)
         self.harmless: list[RateLimit] = []
         self.speaking: list[_Speaking] = []
         self.broken: list[tuple[RateLimit, PolicyError]] = []
         for limit in self.limits:
-            if limit.mode == RateLimit.Mode.ENFORCE:
+            if limit.mode == mode:
                 continue
             as_enforced = copy(limit)
-            as_enforced.mode = RateLimit.Mode.ENFORCE
+            as_enforced.mode = mode
             try:
                 reasons = lock_out.reasons_of_limit(as_enforced)
             except PolicyError as error:
@@ -329,6 +405,10 @@ class _Asked:
     @property
     def of(self) -> int:
         return len(self.harmless) + len(self.speaking)
+
+    @property
+    def verb(self) -> str:
+        return "be a canary" if self.mode == RateLimit.Mode.CANARY else "be enforced"
 
     @property
     def way_back(self) -> str:

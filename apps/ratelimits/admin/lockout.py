@@ -17,13 +17,23 @@ from django.http import HttpRequest
 from django.urls import Resolver404, ResolverMatch, resolve, reverse
 
 from .. import conf, ruleset
-from ..engine import Plan, get_engine
+from ..engine import get_engine
 from ..models import Override, RateLimit
+from ..planning import Plan
 from ..policy.client_ip import client_address
 from ..policy.errors import PolicyError
 from ..policy.facts import ANONYMOUS, UserFacts
 from ..policy.matching import Index, compile_ruleset
-from ..policy.rules import Algorithm, Audience, CountedBy, FailurePolicy, Mode, Rule, Ruleset
+from ..policy.rules import (
+    BLOCKING,
+    Algorithm,
+    Audience,
+    CountedBy,
+    FailurePolicy,
+    Mode,
+    Rule,
+    Ruleset,
+)
 from ..request_facts import request_facts, user_facts
 
 HOUR_US = 3_600_000_000
@@ -71,10 +81,11 @@ class LockOut:
     def reasons(self, rule: Rule) -> tuple[str, ...]:
         """What to tell whoever saves this limit, a text per reason; empty where it leaves the
         admin usable to them and health checks alone. Overrides count."""
-        if rule.mode is not Mode.ENFORCE:
+        if rule.mode not in BLOCKING:
             return ()
-        # Whenever it is active: a limit that begins tomorrow locks out tomorrow.
-        always = replace(rule, active_from_us=None, active_until_us=None)
+        # Whenever it is active: a limit that begins tomorrow locks out tomorrow. And for whomever:
+        # who is in a canary depends on the address that staff have today.
+        always = replace(rule, mode=Mode.ENFORCE, active_from_us=None, active_until_us=None)
         index = compile_ruleset(Ruleset(version=0, rules=(always,)))
         said: dict[str, str] = {}
         for visit, plan in self._covered(index, _work(rule, self._editor)):
@@ -104,10 +115,18 @@ class LockOut:
         after = [override for override in before if override.pk not in gone]
         after += [saved] if saved is not None else []
         edited = [override for override in (*before, saved) if override and override.pk in gone]
+        return self.reasons_of_overrides(before, after, edited)
+
+    def reasons_of_overrides(
+        self, before: Iterable[Override], after: Iterable[Override], edited: Iterable[Override]
+    ) -> tuple[str, ...]:
+        """What the limits do with the overrides ``after``, and not with those ``before``; with
+        their names. ``edited`` are those that make the difference."""
+        about = {override.limit_id for override in edited}
         named: dict[str, list[str]] = {}
-        enforced = RateLimit.objects.filter(mode=RateLimit.Mode.ENFORCE)
+        enforced = RateLimit.objects.filter(mode__in=BLOCKING)
         for limit in enforced.prefetch_related("groups"):
-            if not any(override.limit_id in (None, limit.pk) for override in edited):
+            if about.isdisjoint((None, limit.pk)):
                 continue
             try:
                 was = self.reasons_of_limit(limit, before)
@@ -117,7 +136,19 @@ class LockOut:
             for text in new:
                 if text not in was:
                     named.setdefault(text, []).append(limit.name)
-        return tuple(f"{_listed(names)}: {text}" for text, names in named.items())
+        return _told(named)
+
+    def reasons_of_limits(self, limits: Iterable[RateLimit]) -> tuple[str, ...]:
+        """``reasons`` of several as they are, with their names."""
+        named: dict[str, list[str]] = {}
+        for limit in limits:
+            try:
+                said = self.reasons_of_limit(limit)
+            except PolicyError:
+                continue  # It is not enforced.
+            for text in said:
+                named.setdefault(text, []).append(limit.name)
+        return _told(named)
 
     def _covered(self, index: Index, visits: Iterable[_Visit]) -> Iterator[tuple[_Visit, Plan]]:
         """The visits that the limit is about, each with what would be asked for it."""
@@ -255,6 +286,10 @@ def _too_few(rule: Rule, use: _Use) -> str | None:
 
 def _requests(number: int) -> str:
     return "1 request" if number == 1 else f"{number:,} requests"
+
+
+def _told(named: dict[str, list[str]]) -> tuple[str, ...]:
+    return tuple(f"{_listed(names)}: {text}" for text, names in named.items())
 
 
 def _listed(names: list[str]) -> str:

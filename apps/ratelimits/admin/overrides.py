@@ -9,12 +9,13 @@ from django.contrib import admin, messages
 from django.http import HttpRequest
 
 from ..models import Override
-from .asking import AskingForm
 from .base import PublishedAdmin
+from .edit_form import OverrideEditForm
+from .exchange import ExchangesOverrides
 from .lockout import LockOut
 
 
-class OverrideForm(AskingForm):
+class OverrideForm(OverrideEditForm):
     class Meta:
         model = Override
         fields = "__all__"
@@ -24,7 +25,7 @@ class OverrideForm(AskingForm):
 
 
 @admin.register(Override)
-class OverrideAdmin(PublishedAdmin):
+class OverrideAdmin(ExchangesOverrides, PublishedAdmin):
     form = OverrideForm
     list_display = ("__str__", "limit", "quota", "until", "reason")
     list_filter = ("action", "limit")

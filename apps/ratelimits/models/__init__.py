@@ -4,5 +4,15 @@ from .limit import RateLimit, WindowUnit
 from .override import Override
 from .published import RulesetVersion
 from .sweep import SweepRun
+from .usage import LimitRollUp, RolledUp, TotalRollUp
 
-__all__ = ["Override", "RateLimit", "RulesetVersion", "SweepRun", "WindowUnit"]
+__all__ = [
+    "LimitRollUp",
+    "Override",
+    "RateLimit",
+    "RolledUp",
+    "RulesetVersion",
+    "SweepRun",
+    "TotalRollUp",
+    "WindowUnit",
+]

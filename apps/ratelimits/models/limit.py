@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
-from simple_history.models import HistoricalRecords
 
 from ..policy import rules
 from ..policy.errors import PolicyError
@@ -21,6 +22,7 @@ from ..validators import (
     validate_networks,
     validate_statuses,
 )
+from .entries import records
 from .override import Override
 from .published import PublishedModel
 
@@ -36,8 +38,10 @@ class RateLimit(PublishedModel):
     """One limit: which requests, who, how much, and what happens then."""
 
     class Mode(models.TextChoices):
+        DRAFT = rules.Mode.DRAFT, "Draft"
         OFF = rules.Mode.OFF, "Off"
         SHADOW = rules.Mode.SHADOW, "Shadow"
+        CANARY = rules.Mode.CANARY, "Canary"
         ENFORCE = rules.Mode.ENFORCE, "Enforce"
 
     class PathKind(models.TextChoices):
@@ -47,6 +51,7 @@ class RateLimit(PublishedModel):
         GLOB = rules.PathKind.GLOB, "Glob (* within a segment, ** across)"
         REGEX = rules.PathKind.REGEX, "RE2 pattern, whole path"
         VIEW = rules.PathKind.VIEW, "Django view name"
+        NAMED = rules.PathKind.NAMED, "Only where code asks for it by name"
 
     class Audience(models.TextChoices):
         EVERYONE = rules.Audience.EVERYONE, "Everyone"
@@ -205,7 +210,18 @@ class RateLimit(PublishedModel):
         max_length=10,
         choices=Mode,
         default=Mode.ENFORCE,
-        help_text="Shadow counts and never blocks: the way to try a limit out.",
+        help_text="Draft: being written, not in force. Shadow counts and never blocks: the way to "
+        "try a limit out. Canary: enforced for a part of the clients, shadow for the others.",
+    )
+    canary_percent = models.DecimalField(
+        "percentage of clients",
+        max_digits=4,
+        decimal_places=1,
+        default=Decimal("10.0"),
+        blank=True,
+        validators=[MinValueValidator(Decimal("0.1")), MaxValueValidator(Decimal("99.9"))],
+        help_text="For whom the canary is enforced: always the same ones, and a larger number only "
+        "adds to them. 0.1 to 99.9.",
     )
     on_failure = models.CharField(
         "when Redis fails", max_length=10, choices=OnFailure, default=OnFailure.LOCAL
@@ -221,11 +237,14 @@ class RateLimit(PublishedModel):
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 
-    history = HistoricalRecords()
+    history = records(m2m_fields=["groups"])
 
     class Meta:
         ordering = ["name"]
-        permissions = [("reset_identity", "Can reset what is counted of somebody")]
+        permissions = [
+            ("publish_ratelimit", "Can enforce limits, and change what is enforced"),
+            ("reset_identity", "Can reset what is counted of somebody"),
+        ]
 
     def __str__(self) -> str:
         return self.name
@@ -250,6 +269,15 @@ class RateLimit(PublishedModel):
             block_us=(self.block_amount or 0) * self.block_unit * 1_000_000,
         )
 
+    @property
+    def canary_permille(self) -> int:
+        return int(Decimal(str(self.canary_percent or 0)) * 10)
+
+    def check_mode(self, mode: str) -> None:
+        """Raises PolicyError where the limit cannot be in this mode as it is otherwise."""
+        if mode == self.Mode.CANARY:
+            rules.check_canary(self.as_counted_by())
+
     def as_path(self) -> rules.PathPattern:
         return rules.PathPattern(rules.PathKind(self.path_kind), self.path)
 
@@ -259,8 +287,13 @@ class RateLimit(PublishedModel):
 
     def clean(self) -> None:
         self.lease = self.lease or 0  # An emptied field.
-        errors = {**self._clean_counted_by(), **self._clean_counts(), **self._clean_rate()}
-        if self.path_kind == self.PathKind.ANY:
+        errors = {
+            **self._clean_counted_by(),
+            **self._clean_counts(),
+            **self._clean_rate(),
+            **self._clean_canary(),
+        }
+        if self.path_kind in (self.PathKind.ANY, self.PathKind.NAMED):
             self.path = ""
         if self.path_kind == self.PathKind.REGEX and not self.path:
             errors["path"] = "An empty pattern matches no path: write one, or choose every path."
@@ -308,6 +341,19 @@ class RateLimit(PublishedModel):
             return {"counted_by": "Choose by what requests are counted."}
         if rules.CountedBy.EVERYONE in chosen and len(chosen) > 1:
             return {"counted_by": "Everyone together is one count: choose it alone, or not at all."}
+        return {}
+
+    def _clean_canary(self) -> dict[str, str]:
+        if self.mode != self.Mode.CANARY:
+            if self.canary_percent is None:  # An emptied field.
+                self.canary_percent = self._meta.get_field("canary_percent").get_default()
+            return {}
+        if self.canary_percent is None:
+            return {"canary_percent": "Say for what percentage of clients it is enforced."}
+        try:
+            self.check_mode(self.mode)
+        except PolicyError as error:
+            return {"mode": str(error)}
         return {}
 
     def _clean_rate(self) -> dict[str, str]:

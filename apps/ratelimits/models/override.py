@@ -6,12 +6,12 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
-from simple_history.models import HistoricalRecords
 
 from ..policy import rules
 from ..policy.errors import PolicyError
 from ..policy.matching import parse_networks
 from ..validators import validate_header
+from .entries import records
 from .published import PublishedModel
 
 
@@ -55,7 +55,7 @@ class Override(PublishedModel):
     until = models.DateTimeField(null=True, blank=True, help_text="Empty: until it is deleted.")
     reason = models.CharField(max_length=300, blank=True)
 
-    history = HistoricalRecords()
+    history = records()
 
     class Meta:
         ordering = ["pk"]

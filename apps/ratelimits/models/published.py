@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from django.db import models, transaction
@@ -10,6 +13,35 @@ from django.db.models import F, Q, Value
 from django.db.models.functions import Greatest
 
 from ..querysets import PublishedQuerySet
+from ..signals import limits_changed
+
+_held: ContextVar[list[Any] | None] = ContextVar("ratelimits_held", default=None)
+
+
+@contextmanager
+def one_edit() -> Iterator[list[Any]]:
+    """Saves and deletions within are one: all or none, one version, published once after it.
+
+    The list holds what was edited; whoever rolls it back empties it, and nothing is announced.
+    """
+    with transaction.atomic():
+        edits: list[Any] = []
+        token = _held.set(edits)
+        try:
+            yield edits
+        finally:
+            _held.reset(token)
+        if edits:
+            limits_changed.send(sender=edits[0])
+
+
+def is_held(sender: Any) -> bool:
+    """Whether an edit is announced later, with others."""
+    held = _held.get()
+    if held is None:
+        return False
+    held.append(sender)
+    return True
 
 
 class PublishedModel(models.Model):

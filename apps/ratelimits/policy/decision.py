@@ -239,4 +239,11 @@ def together(parts: Sequence[Decision]) -> Decision:
     return _Whole(parts)
 
 
+def joined(decisions: Sequence[Decision]) -> Decision:
+    """Of one request that was decided several times: the tightest limit is said first."""
+    verdicts = [verdict for decision in decisions for verdict in decision.verdicts]
+    verdicts.sort(key=lambda v: (v.allowed, v.standing.remaining / v.rule.rate.quota))
+    return decide_all(verdicts)
+
+
 ALLOWED = Decision(True)

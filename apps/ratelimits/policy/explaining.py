@@ -8,7 +8,7 @@ what cannot be told is said.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -21,6 +21,7 @@ from .matching import CompiledRule, applies_to, conditions_of
 from .overriding import override_for
 from .path_index import PathIndex
 from .rules import (
+    IN_FORCE,
     Algorithm,
     Audience,
     CountedBy,
@@ -144,6 +145,39 @@ def consider(
     )
 
 
+def as_counted(
+    compiled: CompiledRule,
+    digest_of: Callable[[tuple[str, ...]], str],
+    facts: RequestFacts,
+    user: UserFacts,
+    unknown: frozenset[Part] = frozenset(),
+    noted: str = "",
+) -> CompiledRule:
+    """A canary as it is for whom it counts, by itself where that cannot be told. ``noted``: the
+    digest that it counted, where that is known."""
+    if compiled.canary is None:
+        return compiled
+    if not noted:
+        if any(_PART_OF.get(by) in unknown for by in compiled.rule.counted_by):
+            return compiled
+        noted = digest_of(identity_parts(compiled.rule, facts, user))
+    return compiled.canary.of(noted)
+
+
+def canary_text(compiled: CompiledRule, mode: Mode) -> str:
+    """Whether the client is in it, by the mode that it has for them; empty of others."""
+    if compiled.canary is None:
+        return ""
+    of = f"A canary of {compiled.rule.canary_permille / 10:g} % of clients"
+    match mode:
+        case Mode.ENFORCE:
+            return f"{of}: this one is in it."
+        case Mode.SHADOW:
+            return f"{of}: this one is outside, for whom it counts and blocks nobody."
+        case _:
+            return f"{of}: whether this one is in it cannot be told."
+
+
 def _is_due(override: Override, now_us: int) -> bool:
     return override.until_us is None or override.until_us > now_us
 
@@ -154,8 +188,8 @@ def _of_request(
     rule = compiled.rule
     misses: list[str] = []
     untold: list[Part] = []
-    if rule.mode is Mode.OFF:
-        misses.append("It is switched off.")
+    if rule.mode not in IN_FORCE:
+        misses.append("It is a draft." if rule.mode is Mode.DRAFT else "It is switched off.")
     matches = _path_matches(compiled, facts, Part.PATH in unknown)
     if matches is None:
         untold.append(Part.PATH)
@@ -190,6 +224,8 @@ def _beginning_matches(kind: PathKind, value: str, path: str) -> bool | None:
 
 
 def _about_path(rule: Rule, facts: RequestFacts) -> str:
+    if rule.path.kind is PathKind.NAMED:
+        return "Only code asks for it, by its name."
     if rule.path.kind is PathKind.VIEW:
         return f"It is about the view {rule.path.value}; this is {facts.route or 'no known view'}."
     how = {

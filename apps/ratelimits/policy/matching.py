@@ -10,15 +10,25 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
+from .canary import is_in
 from .client_ip import Span, in_networks, parse_span
 from .errors import PolicyError
 from .facts import RequestFacts, UserFacts
 from .path_index import PathIndex
 from .paths import CompiledPath, PathTest, compile_path
-from .rules import Audience, Override, OverrideAction, Rule, Ruleset, with_quota
+from .rules import (
+    Audience,
+    Mode,
+    Override,
+    OverrideAction,
+    PathKind,
+    Rule,
+    Ruleset,
+    with_quota,
+)
 
 Condition = Callable[[RequestFacts, int], bool]
 """Of a request and the time (us)."""
@@ -59,6 +69,22 @@ class CompiledRule:
     conditions: tuple[Condition, ...]
     """What its path's place leaves to ask: nothing of the parts that the rule does not use."""
     overrides: tuple[CompiledOverride, ...]
+    canary: Canary | None = None
+    """What is asked in its stead, where it is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """A limit as it is for those in it and for those outside, made once: the same objects for
+    every request."""
+
+    rule: Rule
+    enforced: CompiledRule
+    shadow: CompiledRule
+
+    def of(self, digest: str) -> CompiledRule:
+        """As it is for whom the limit counts so."""
+        return self.enforced if is_in(self.rule, digest) else self.shadow
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +94,9 @@ class Index:
     paths: PathIndex
     needs_route: bool
     needs_host: bool
+    by_name: Mapping[str, CompiledRule] = field(default_factory=dict)
+    """Every rule, for code that asks by name."""
+    off: frozenset[str] = frozenset()
 
     def considered(self, facts: RequestFacts) -> list[CompiledRule]:
         """The rules that have to be asked at all, in the ruleset's order."""
@@ -89,19 +118,22 @@ class Index:
 def compile_ruleset(ruleset: Ruleset) -> Index:
     """Raises PolicyError where a rule cannot be enforced."""
     rules = tuple(compile_rule(rule) for rule in ruleset.rules)
+    by_path = [rule for rule in ruleset.rules if rule.path.kind is not PathKind.NAMED]
     return Index(
         version=ruleset.version,
         rules=rules,
         paths=PathIndex(compiled.path.place for compiled in rules),
-        needs_route=any(rule.needs_route for rule in ruleset.rules),
-        needs_host=any(rule.host for rule in ruleset.rules),
+        needs_route=any(rule.needs_route for rule in by_path),
+        needs_host=any(rule.host for rule in by_path),
+        by_name={compiled.rule.name: compiled for compiled in rules},
+        off=frozenset(ruleset.off),
     )
 
 
 def compile_rule(rule: Rule) -> CompiledRule:
     """Raises PolicyError where a part of the rule cannot be enforced."""
     path = compile_path(rule.path)
-    return CompiledRule(
+    compiled = CompiledRule(
         rule=rule,
         needs_user=rule.needs_user,
         needs_groups=rule.needs_groups,
@@ -113,6 +145,21 @@ def compile_rule(rule: Rule) -> CompiledRule:
         conditions=tuple(condition for _, condition in conditions_of(rule, path.test)),
         overrides=tuple(_compile_override(override, rule) for override in rule.overrides),
     )
+    if rule.mode is not Mode.CANARY:
+        return compiled
+    forms = Canary(rule, _in_mode(compiled, Mode.ENFORCE), _in_mode(compiled, Mode.SHADOW))
+    return replace(compiled, canary=forms)
+
+
+def _in_mode(compiled: CompiledRule, mode: Mode) -> CompiledRule:
+    rule = replace(compiled.rule, mode=mode)
+    overrides = tuple(_compile_override(override, rule) for override in rule.overrides)
+    return replace(compiled, rule=rule, overrides=overrides)
+
+
+def conditions_by_name(rule: Rule) -> tuple[Condition, ...]:
+    """What is left to ask where code names the limit: everything but the path and the user."""
+    return tuple(condition for _, condition in conditions_of(rule, None))
 
 
 def conditions_of(rule: Rule, path_test: PathTest | None) -> Iterator[tuple[str, Condition]]:

@@ -44,6 +44,11 @@ class ViewName:
 
 
 @dataclass(frozen=True, slots=True)
+class Nowhere:
+    """No path leads to the limit: code asks for it by name."""
+
+
+@dataclass(frozen=True, slots=True)
 class Segments:
     """Paths that begin with these segments, as ``/`` separates them; None is any one segment.
 
@@ -55,7 +60,7 @@ class Segments:
     head: str | None
 
 
-Place = ExactPath | ViewName | Segments
+Place = ExactPath | ViewName | Segments | Nowhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,8 @@ def compile_path(pattern: PathPattern) -> CompiledPath:
     match pattern.kind:
         case PathKind.ANY:
             return CompiledPath(_beginning_with(""))
+        case PathKind.NAMED:
+            return CompiledPath(Nowhere())
         case PathKind.VIEW:
             if not value:
                 raise PolicyError("name the view, for example 'blog:detail'")

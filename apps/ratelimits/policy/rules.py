@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -32,9 +33,20 @@ class Algorithm(StrEnum):
 
 
 class Mode(StrEnum):
+    """In the order of a limit's life, but for off. Canary: enforced for a stated share of
+    identities, in shadow for the others."""
+
+    DRAFT = "draft"
     OFF = "off"
     SHADOW = "shadow"
+    CANARY = "canary"
     ENFORCE = "enforce"
+
+
+IN_FORCE = frozenset({Mode.SHADOW, Mode.CANARY, Mode.ENFORCE})
+"""The modes of limits that are published."""
+BLOCKING = frozenset({Mode.CANARY, Mode.ENFORCE})
+"""The modes in which a limit may deny somebody."""
 
 
 class FailurePolicy(StrEnum):
@@ -69,6 +81,7 @@ class PathKind(StrEnum):
     GLOB = "glob"
     REGEX = "regex"
     VIEW = "view"
+    NAMED = "named"  # Only where code asks for the limit by its name.
 
 
 class Counts(StrEnum):
@@ -214,6 +227,15 @@ def parse_statuses(text: str) -> tuple[tuple[int, int], ...]:
     return tuple(ranges)
 
 
+def check_canary(counted_by: Collection[CountedBy]) -> None:
+    """Raises PolicyError where a limit that counts so cannot be tried out with some clients."""
+    if CountedBy.EVERYONE in counted_by:
+        raise PolicyError(
+            "everyone together is one count, of which no part can be tried out: choose shadow, or "
+            "count by something else"
+        )
+
+
 def check_lease(lease: int, rate: Rate, counts: Counts) -> None:
     """Raises PolicyError where processes cannot take so many units ahead of use; 0 is none."""
     if not lease:
@@ -263,6 +285,9 @@ class Rule:
     rate: Rate
     epoch: int = 0
     mode: Mode = Mode.ENFORCE
+    """What is checked, policy/matching.py has made: enforced or in shadow, never a canary."""
+    canary_permille: int = 0
+    """Of identities, for which a canary is enforced."""
     methods: frozenset[str] = frozenset()
     path: PathPattern = field(default_factory=PathPattern)
     host: str = ""
@@ -297,6 +322,7 @@ class Rule:
         check_lease(self.lease, self.rate, self.counts)
         if not 0 <= (self.identities or 0) <= MAX_IDENTITIES:
             raise PolicyError(f"{self.identities:,} identities: use 0 to {MAX_IDENTITIES:,}")
+        self._check_canary()
         if not self.counted_by:
             raise PolicyError("nobody is counted: choose by what, such as the client's address")
         if CountedBy.EVERYONE in self.counted_by and len(self.counted_by) > 1:
@@ -311,6 +337,16 @@ class Rule:
             raise PolicyError("counts by signal: name it, such as user_login_failed")
         if self.counts is not Counts.EVERY and self.rate.algorithm is Algorithm.CONCURRENCY:
             raise PolicyError("a slot is taken before there is a response: count every request")
+
+    def _check_canary(self) -> None:
+        if self.mode is not Mode.CANARY:
+            return
+        if not 1 <= self.canary_permille <= 999:
+            raise PolicyError(
+                f"a canary for {self.canary_permille / 10:g} % of clients: use 0.1 to 99.9; for "
+                "nobody there is shadow, for everyone enforce"
+            )
+        check_canary(self.counted_by)
 
     def counts_response(self, status: int, raised: AbstractSet[str]) -> bool:
         """Whether a request that was answered so, and raised these signals, counts."""
@@ -352,7 +388,9 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Ruleset:
-    """Every limit that is not off, at one version of the database."""
+    """Every limit that is in force, at one version of the database."""
 
     version: int
     rules: tuple[Rule, ...] = ()
+    off: tuple[str, ...] = ()
+    """Names of the limits that are off: code may ask for them all the same."""

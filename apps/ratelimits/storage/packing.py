@@ -329,6 +329,14 @@ def stored(raw: bytes) -> tuple[int, list[Stored]] | None:
     return seen_us, found
 
 
+def records(raw: bytes) -> dict[int, tuple[int, int, int, int]]:
+    """Tag -> ends, n1, n2 and epoch of each record of a bucket; none of what is no bucket of this
+    version."""
+    if stored(raw) is None:
+        return {}
+    return _records(raw, int.from_bytes(raw[1:8], "little"))
+
+
 def limits_in(bucket: bytes) -> frozenset[int]:
     """The ids of the limits that a bucket holds something of. Raises ValueError for what is no
     bucket."""

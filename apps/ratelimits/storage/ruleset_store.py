@@ -42,7 +42,9 @@ def encode(ruleset: Ruleset) -> bytes:
 def decode(data: bytes) -> Ruleset:
     """The inverse of ``encode``."""
     raw = json.loads(data)
-    return Ruleset(raw["version"], tuple(_rule(rule) for rule in raw["rules"]))
+    # One that was published by an older version does not say what is off.
+    off = tuple(raw.get("off", ()))
+    return Ruleset(raw["version"], tuple(_rule(rule) for rule in raw["rules"]), off)
 
 
 def _rule(raw: dict[str, Any]) -> Rule:

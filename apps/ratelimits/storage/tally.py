@@ -1,9 +1,10 @@
 """What this process counts of the limiter's work, until it is in Redis.
 
 A request only appends: what it means is worked out by the engine's poller, several times a second
-(``gather``), and sent once a second (``flush``). One append is one step of the interpreter, so that
-no lock is needed and threads lose nothing of each other's. What is appended are numbers and sets of
-limits that are there anyway: records of their own would be looked at by every garbage collection.
+(``gather``), and sent once a second (``flush``). One append of all that is said of a request is one
+step of the interpreter, so that no lock is needed, threads lose nothing of each other's, and what
+belongs together stays together. What is appended are numbers and sets of limits that are there
+anyway: records of their own would be looked at by every garbage collection.
 
 What can be lost, and never counted twice:
 
@@ -22,7 +23,7 @@ import time
 from bisect import bisect_right
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from ..policy.decision import Decision
 from ..policy.rules import Mode
@@ -31,18 +32,16 @@ from .forks import BeginsAnew
 from .packing import PackedLimits
 from .usage import CHECK_BOUNDS_US, CHECKS, REMEMBERED_S, UsageStore, limit_fields
 
-_T = TypeVar("_T")
-
 FLUSH_S = 0.8
 """Looked at every quarter of a second, so that it is once a second and hardly ever later."""
 MOST_WAITING = 1_000_000
 DOUBT_S = REMEMBERED_S / 2
 """Until then Redis certainly knows which batch of this process came last."""
 
-_ALLOWED, _DENIED, _WOULD_DENY, _DEGRADED = range(4)
-"""Of a limit's verdicts, in the order of ``VERDICTS``: a number of theirs is 4 * id + this."""
-_OF_REQUEST = -1
-"""A request that was decided without Redis."""
+_ALLOWED, _DENIED, _WOULD_DENY, _DEGRADED, _SUM_US = range(5)
+"""Of a limit's fields, in the order of ``LIMIT_FIELDS``. A verdict is the number 4 * id + this."""
+_WITHOUT_REDIS, _REFUSED, _FIRST_VERDICT = -1, -2, -3
+"""What is said of a request: decided without Redis, denied; verdicts go down from the third."""
 
 
 class _Count:
@@ -90,8 +89,8 @@ class Tally(BeginsAnew):
         # Called at each request: bound once.
         self.began = self._began.up
         self._refused = _Count()
-        self._took: deque[int] = deque(maxlen=MOST_WAITING)
-        self._said: deque[PackedLimits | int] = deque(maxlen=MOST_WAITING)
+        # Of each request what is said of it, below 0 or its limits, and then how long it took, ns.
+        self._said: deque[PackedLimits | int] = deque(maxlen=2 * MOST_WAITING)
         self._told = {"requests": 0, "errors": 0, "refused": 0}
         self._waits: dict[Connections, int] = {}
         self._rest_ns = 0
@@ -120,41 +119,34 @@ class Tally(BeginsAnew):
     def checked(self, limits: PackedLimits | None, decision: Decision, took_ns: int) -> None:
         """A request was decided, by these limits or by an override that blocks it."""
         if limits is not None and decision.all_allowed:
-            self._said.append(limits)
-            self._took.append(took_ns)
+            self._said.extend((limits, took_ns))
             return
-        numbers, degraded = [], decision.unavailable or bool(decision.passed)
+        said, degraded = [], decision.unavailable or bool(decision.passed)
         for verdict in decision.verdicts:
-            number = 4 * verdict.rule.id
+            number = _FIRST_VERDICT - 4 * verdict.rule.id
             if verdict.degraded:
                 degraded = True
-                numbers.append(number + _DEGRADED)
+                said.append(number - _DEGRADED)
             if verdict.allowed:
-                numbers.append(number + _ALLOWED)
+                said.append(number - _ALLOWED)
             else:
                 enforced = verdict.rule.mode is Mode.ENFORCE
-                numbers.append(number + (_DENIED if enforced else _WOULD_DENY))
+                said.append(number - (_DENIED if enforced else _WOULD_DENY))
         for rule in decision.passed:
-            numbers += (4 * rule.id + _ALLOWED, 4 * rule.id + _DEGRADED)
+            number = _FIRST_VERDICT - 4 * rule.id
+            said += (number - _ALLOWED, number - _DEGRADED)
         if degraded:
-            numbers.append(_OF_REQUEST)
-        self._said.extend(numbers)
-        self._took.append(took_ns if decision.allowed else ~took_ns)
+            said.append(_WITHOUT_REDIS)
+        if not decision.allowed:
+            said.append(_REFUSED)
+        said.append(took_ns)
+        self._said.extend(said)
 
     def gather(self) -> None:
         """Add up what was appended. Bounded from then on by the number of limits."""
         with self._lock:
             counted = self._counted
-            took, said = _taken(self._took), Counter(_taken(self._said))
-            self._add_times(took)
-            for what, times in said.items():
-                if isinstance(what, PackedLimits):
-                    for rule in what.rules:
-                        counted[limit_fields(rule.id)[_ALLOWED]] += times
-                elif what == _OF_REQUEST:
-                    counted["degraded"] += times
-                else:
-                    counted[limit_fields(what // 4)[what % 4]] += times
+            self._add_said()
             now = {
                 "requests": self._ended.now(),
                 "errors": self._failed.now(),
@@ -171,13 +163,44 @@ class Tally(BeginsAnew):
                 counted["pool_waits"] += number - self._waits.get(each, 0)
             self._waits = waits
 
-    def _add_times(self, took: list[int]) -> None:
+    def _add_said(self) -> None:
         counted = self._counted
-        # Sorted and looked up by bound: a fifth of the time that looking up each would take.
-        sorted_ns = sorted([~took_ns if took_ns < 0 else took_ns for took_ns in took])
-        denied = sum([took_ns < 0 for took_ns in took])
+        took: list[int] = []
+        said: Counter[PackedLimits | int] = Counter()
+        spent_ns: Counter[PackedLimits | int] = Counter()
+        of_request: list[PackedLimits | int] = []
+        for what in _taken(self._said):
+            # Where the oldest were lost, what is left of a request may be its time alone.
+            if isinstance(what, int) and what >= 0:
+                took.append(what)
+                for one in of_request:
+                    said[one] += 1
+                    spent_ns[one] += what
+                of_request.clear()
+            else:
+                of_request.append(what)
+        denied = said.pop(_REFUSED, 0)
         counted["allowed"] += len(took) - denied
         counted["denied"] += denied
+        counted["degraded"] += said.pop(_WITHOUT_REDIS, 0)
+        for what, times in said.items():
+            sum_us = round(spent_ns[what] / 1000)
+            if isinstance(what, PackedLimits):
+                for rule in what.rules:
+                    fields = limit_fields(rule.id)
+                    counted[fields[_ALLOWED]] += times
+                    counted[fields[_SUM_US]] += sum_us
+            else:
+                number, verdict = divmod(_FIRST_VERDICT - what, 4)
+                fields = limit_fields(number)
+                counted[fields[verdict]] += times
+                if verdict != _DEGRADED:
+                    counted[fields[_SUM_US]] += sum_us
+        self._add_times(sorted(took))
+
+    def _add_times(self, sorted_ns: list[int]) -> None:
+        """Sorted and looked up by bound: a fifth of the time that looking up each would take."""
+        counted = self._counted
         us, self._rest_ns = divmod(self._rest_ns + sum(sorted_ns), 1000)
         counted["checks_sum_us"] += us
         before = 0
@@ -212,7 +235,7 @@ class Tally(BeginsAnew):
             return bool(counted)
 
 
-def _taken(waiting: deque[_T]) -> list[_T]:
+def _taken(waiting: deque[PackedLimits | int]) -> list[PackedLimits | int]:
     """What is there by now; what is appended meanwhile stays."""
     take = waiting.popleft
     return [take() for _ in range(len(waiting))]

@@ -29,21 +29,34 @@ REMEMBERED_S = 3_600
 @dataclass(frozen=True, slots=True)
 class LimitUsage:
     """Verdicts of one limit. ``would_deny`` is what a limit in shadow, or outside its canary, would
-    have denied; ``degraded`` those that its failure policy decided (they are among the others)."""
+    have denied; ``degraded`` those that its failure policy decided (they are among the others).
+
+    ``sum_us``: how long the checks took that it had a part in, each counted in full for each of
+    its limits. No part of an equality: the same verdicts may have taken longer.
+    """
 
     allowed: int = 0
     denied: int = 0
     would_deny: int = 0
     degraded: int = 0
+    sum_us: int = field(default=0, compare=False)
+
+    @property
+    def checks(self) -> int:
+        return self.allowed + self.denied + self.would_deny
+
+    @property
+    def mean_us(self) -> float | None:
+        return self.sum_us / self.checks if self.checks else None
 
     def since(self, previous: LimitUsage) -> LimitUsage:
         """What came between two readings."""
         return LimitUsage(
-            *(max(0, getattr(self, name) - getattr(previous, name)) for name in VERDICTS)
+            *(max(0, getattr(self, name) - getattr(previous, name)) for name in LIMIT_FIELDS)
         )
 
 
-VERDICTS = tuple(part.name for part in fields(LimitUsage))
+LIMIT_FIELDS = tuple(part.name for part in fields(LimitUsage))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +106,13 @@ TOTALS = (
     "requests", "errors", "allowed", "denied", "degraded", "checks_sum_us", "pool_waits",
 )  # fmt: skip
 """The numbers of ``Usage``, which are fields of the same names in the hash. Beside them are
-``check:<bound>`` for each bucket, and ``limit:<id>:<name>`` for each verdict of a limit."""
+``check:<bound>`` for each bucket, and ``limit:<id>:<name>`` for each of ``LIMIT_FIELDS``."""
 CHECKS = tuple(f"check:{bound}" for bound in (*CHECK_BOUNDS_US, "over"))
 
 
 def limit_fields(number: int) -> list[str]:
-    """Those of a limit's verdicts, in the order of ``VERDICTS``."""
-    return [f"limit:{number}:{name}" for name in VERDICTS]
+    """Those of a limit, in the order of ``LIMIT_FIELDS``."""
+    return [f"limit:{number}:{name}" for name in LIMIT_FIELDS]
 
 
 def bucket_of(took_us: float) -> int:
@@ -138,6 +151,13 @@ class UsageStore:
         found = self._ask("hgetall", self._key)
         return decode({_text(name): _text(value) for name, value in found.items()})
 
+    def read_limit(self, number: int) -> Usage:
+        """With one limit's numbers alone, and no totals: where there are thousands of limits, all
+        of them are much to read."""
+        names = ["since", *limit_fields(number)]
+        found = zip(names, self._ask("hmget", self._key, names), strict=True)
+        return decode({name: _text(value) for name, value in found if value is not None})
+
     def add(self, process: str, batch: int, counted: Mapping[str, int]) -> bool:
         """Add to the totals, by field. A process numbers its batches upwards; what is sent again
         under the same number is not added again: False."""
@@ -171,12 +191,12 @@ def decode(found: Mapping[str, str]) -> Usage:
         match name.split(":"):
             case ["check", bound] if bound == "over" or bound.isdecimal():
                 checks[-1 if bound == "over" else bucket_of(int(bound))] += number
-            case ["limit", limit, verdict] if limit.isdecimal() and verdict in VERDICTS:
-                limits.setdefault(int(limit), {})[verdict] = number
+            case ["limit", limit, part] if limit.isdecimal() and part in LIMIT_FIELDS:
+                limits.setdefault(int(limit), {})[part] = number
     return Usage(
         since_s=numbers.get("since", 0) / 1_000_000,
         checks=tuple(checks),
-        limits={limit: LimitUsage(**verdicts) for limit, verdicts in sorted(limits.items())},
+        limits={limit: LimitUsage(**parts) for limit, parts in sorted(limits.items())},
         **{name: numbers.get(name, 0) for name in TOTALS},
     )
 

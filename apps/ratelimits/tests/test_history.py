@@ -66,6 +66,6 @@ def test_a_long_history_is_cut_and_costs_no_more_queries(django_assert_max_num_q
     for limit in limits:
         limit.quota = 7
         limit.save()
-    with django_assert_max_num_queries(6):
+    with django_assert_max_num_queries(7):
         assert len(of_today()) == 60
         assert [edit.name for edit in of_today(most=2)] == ["limit-29", "limit-28"]

@@ -14,7 +14,8 @@ from django.urls import path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.ratelimits.middleware import RateLimitMiddleware, denied_response
+from apps.ratelimits.answering import denied_response
+from apps.ratelimits.middleware import RateLimitMiddleware
 from apps.ratelimits.policy.client_ip import UNKNOWN
 from apps.ratelimits.policy.decision import decide_all
 from apps.ratelimits.policy.identity import DIGEST_CHARS

@@ -10,7 +10,16 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
-from ..subcommands import disable, enable, explaining, inspecting, listing, resetting
+from ..subcommands import (
+    disable,
+    enable,
+    explaining,
+    exporting,
+    importing,
+    inspecting,
+    listing,
+    resetting,
+)
 
 SUBCOMMANDS: Mapping[str, ModuleType] = {
     "list": listing,
@@ -19,13 +28,15 @@ SUBCOMMANDS: Mapping[str, ModuleType] = {
     "reset": resetting,
     "disable": disable,
     "enable": enable,
+    "export": exporting,
+    "import": importing,
 }
 
 
 class Command(BaseCommand):
     help = (
         "List the limits, explain a request, look at an identity and reset it; switch limits off "
-        "and on. The way back where one locks staff out."
+        "and on; export and import them. The way back where one locks staff out."
     )
     requires_system_checks = []  # Nothing that is wrong with the site may stand in the way back.
 

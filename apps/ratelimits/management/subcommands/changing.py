@@ -5,13 +5,15 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from ... import conf, modes
 from ...engine import get_engine
 from ...models import RateLimit
 from ...modes import Change
+from ...policy.rules import IN_FORCE
 from ...storage.errors import Unavailable
 
 NOT_HEARD = (
@@ -21,23 +23,36 @@ NOT_HEARD = (
 )
 
 
+def add_common_arguments(parser: CommandParser) -> None:
+    parser.add_argument("--dry-run", action="store_true", help="say what would change")
+    parser.add_argument("--reason", default="", metavar="TEXT", help="why, for the history")
+
+
 def carry_out(
-    command: BaseCommand, wanted: Mapping[str, str], *, dry_run: bool, as_json: bool, done: str
+    command: BaseCommand, wanted: Mapping[str, str], options: Mapping[str, Any], *, done: str
 ) -> None:
     """Change the modes and say so. ``done``: what the limits are then, ``off`` or ``on``. Raises
     CommandError where nothing was changed, or Redis did not hear of it."""
+    dry_run, as_json = options["dry_run"], options["json"]
+    why = " ".join(options["reason"].split())
+    if len(why) > modes.MOST_WHY:
+        raise CommandError(
+            f"--reason has {len(why):,} characters: write {modes.MOST_WHY} at most.", returncode=2
+        )
     try:
-        changes = modes.set_modes(wanted, dry_run=dry_run)
+        changes = modes.set_modes(wanted, dry_run=dry_run, why=why)
     except modes.UnknownLimits as error:
-        raise CommandError(_unknown(error.names)) from error
-    published = None if dry_run else _published()
+        raise CommandError(unknown(error.names, "nothing was changed")) from error
+    except modes.Impossible as error:
+        raise CommandError(f"{error} Nothing was changed.") from error
+    heard = None if dry_run else published()
     if as_json:
         rows = [{"name": c.name, "before": c.before, "after": c.after} for c in changes]
-        said = {"changed": rows, "dry_run": dry_run, "published": published}
+        said = {"changed": rows, "dry_run": dry_run, "published": heard}
         command.stdout.write(json.dumps({**said, "restore": restoring(changes)}, indent=1))
     else:
-        _say(command, changes, len(wanted), dry_run=dry_run, published=published, done=done)
-    if published is False:
+        _say(command, changes, len(wanted), dry_run=dry_run, published=heard, done=done)
+    if heard is False:
         raise CommandError(NOT_HEARD)
 
 
@@ -69,15 +84,15 @@ def _say(
 
 
 def restoring(changes: Sequence[Change]) -> str:
-    """The command that undoes them."""
-    on = " ".join(f"{c.name}:{c.before}" for c in changes if c.before != RateLimit.Mode.OFF)
-    off = " ".join(c.name for c in changes if c.before == RateLimit.Mode.OFF)
+    """The command that undoes them; what was a draft is off then."""
+    on = " ".join(f"{c.name}:{c.before}" for c in changes if c.before in IN_FORCE)
+    off = " ".join(c.name for c in changes if c.before not in IN_FORCE)
     commands = [f"manage.py ratelimit enable {on}"] if on else []
     commands += [f"manage.py ratelimit disable {off}"] if off else []
     return " && ".join(commands)
 
 
-def _published() -> bool:
+def published() -> bool:
     """Whether Redis has what is in the database; of an earlier change too."""
     try:
         get_engine().reconcile()
@@ -86,11 +101,12 @@ def _published() -> bool:
     return True
 
 
-def _unknown(names: Sequence[str]) -> str:
+def unknown(names: Sequence[str], then: str) -> str:
+    """``then``: what became of what was asked for."""
     known = list(RateLimit.objects.values_list("name", flat=True))
     close = [found for name in names for found in difflib.get_close_matches(name, known, 1)]
     hint = f" Did you mean {', '.join(close)}?" if close else ""
-    return f"No limit is called {', '.join(names)}; nothing was changed.{hint}"
+    return f"No limit is called {', '.join(names)}; {then}.{hint}"
 
 
 def _limits(number: int) -> str:

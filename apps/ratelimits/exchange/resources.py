@@ -1,0 +1,383 @@
+"""Rows of a file as limits and overrides: all of them or none, checked as the admin's form checks.
+
+A row that changes nothing is not saved: it makes no entry in the history and no new version. What the
+file does not have stays as it is; with ``prune``, limits that it does not have are switched off.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, cast
+
+import tablib
+from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
+from django.db import models
+from import_export.fields import Field
+from import_export.resources import ModelResource
+from import_export.results import Error, Result, RowResult
+
+from .. import raised
+from ..models import Override, RateLimit
+from ..models.published import one_edit
+from .changes import Change, Changes, Kind, Refused, Words, compared
+from .formats import MISSING, Unreadable
+from .widgets import Names, shown, widget_of
+
+NOT_EXPORTED = {
+    RateLimit: {
+        "id": "another on each site: limits go by their names",
+        "epoch": "how often this site began to count afresh",
+        "created_at": "of this site",
+        "updated_at": "of this site",
+    },
+    Override: {"id": "another on each site"},
+}
+"""Model -> field -> why it is no part of a file. Every other field is."""
+IDLE = ("off", "draft")
+"""Modes in which a limit does nothing: nothing to switch off."""
+
+Objections = Callable[["Imported"], Sequence[str]]
+
+
+class WordsField(Field):  # type: ignore[misc]
+    """Sets what reads otherwise in a file, and leaves alone what was only written otherwise."""
+
+    def save(self, instance: Any, row: Any, is_m2m: bool = False, **kwargs: Any) -> None:
+        cleaned = self.clean(row)
+        if self.widget.render(cleaned) == self.export(instance):
+            return
+        if is_m2m:
+            getattr(instance, self.attribute).set(cleaned)
+        else:
+            setattr(instance, self.attribute, cleaned)
+
+
+class Imported(Result):  # type: ignore[misc]
+    """The library's result, with the changes in words and the rows that they are of.
+
+    ``before``: what the table held, for ``objections`` that compare.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told = Changes()
+        self.saved: list[tuple[Change, Any]] = []
+        self.before: list[Any] = []
+
+    @property
+    def is_refused(self) -> bool:
+        return bool(self.has_errors() or self.has_validation_errors())
+
+
+class Asked(Exception):
+    """Nothing was imported: what would be done is not what was agreed to."""
+
+
+class PublishedResource(ModelResource):  # type: ignore[misc]
+    """What limits and overrides have in common."""
+
+    class Meta:
+        abstract = True
+        clean_model_instances = True
+        skip_diff = True
+        store_instance = True
+        use_transactions = True
+
+    ASKS_FOR: tuple[str, ...] = ()
+    """Fields without which a file is of something else."""
+    RELATED: tuple[str, ...] = ()
+
+    @classmethod
+    def field_from_django_field(cls, field_name: str, django_field: Any, readonly: bool) -> Field:
+        return WordsField(
+            attribute=field_name, column_name=field_name, widget=widget_of(django_field)
+        )
+
+    @classmethod
+    def get_result_class(cls) -> type[Imported]:
+        return Imported
+
+    @property
+    def labels(self) -> dict[str, str]:
+        meta = self._meta.model._meta
+        return {name: str(meta.get_field(name).verbose_name) for name in self.fields}
+
+    def words(self, instance: Any) -> dict[str, Any]:
+        """The row that a file has of it."""
+        return {name: field.export(instance) for name, field in self.fields.items()}
+
+    def filter_export(self, queryset: Any, **kwargs: Any) -> list[Any]:
+        """Sorted here: databases sort text in different ways."""
+        rows = list(queryset)
+        models.prefetch_related_objects(rows, *self.RELATED)
+        return sorted(rows, key=self.sort_key)
+
+    def sort_key(self, instance: Any) -> Any:
+        raise NotImplementedError
+
+    def import_data(self, dataset: tablib.Dataset, dry_run: bool = False, raise_errors: bool = False, **kwargs: Any) -> Imported:  # fmt: skip
+        """All rows or none, one version, published once. ``told``: the ``Changes.told`` that was
+        agreed to, ``despite``: whether with its objections; where by now it is something else,
+        nothing is imported, and the only error is Asked."""
+        self._row_of: dict[Any, int] = {}
+        kwargs["use_transactions"] = kwargs["rollback_on_validation_errors"] = True
+        with one_edit() as edits:
+            result = cast(Imported, super().import_data(dataset, dry_run, raise_errors, **kwargs))
+            if dry_run or result.is_refused:
+                edits.clear()
+        result.told.refused = list(self._refusals(result))
+        return result
+
+    def before_import(self, dataset: tablib.Dataset, **kwargs: Any) -> None:
+        if dataset.headers and set(self.ASKS_FOR).isdisjoint(dataset.headers):
+            raise Unreadable(
+                f"No row has the field {self.ASKS_FOR[0]!r}: this is no file of "
+                f"{self._meta.model._meta.verbose_name_plural}."
+            )
+        if kwargs.get("prune") and not len(dataset):
+            raise Unreadable(
+                "The file has no row, so pruning would switch every limit off. Where you mean "
+                "that: manage.py ratelimit disable --all."
+            )
+
+    def before_import_row(self, row: dict[str, Any], **kwargs: Any) -> None:
+        for name in [name for name, value in row.items() if value is MISSING]:
+            del row[name]
+        errors = {}
+        for name in row:
+            if name not in self.fields:
+                close = difflib.get_close_matches(name, self.fields, 1)
+                hint = f" Did you mean {close[0]}?" if close else ""
+                errors[shown(name)] = f"There is no such field.{hint}"
+        if errors:
+            raise ValidationError(errors)
+
+    def get_or_init_instance(self, loader: Any, row: dict[str, Any]) -> tuple[Any, bool]:
+        found = self.find(row)
+        return (found, False) if found is not None else (self.init_instance(row), True)
+
+    def find(self, row: dict[str, Any]) -> Any:
+        """The stored one that the row is about, or None."""
+        raise NotImplementedError
+
+    def after_init_instance(self, instance: Any, new: bool, row: Any, **kwargs: Any) -> None:
+        if not new and (other := self._row_of.get(instance.pk)):
+            raise ValidationError(f"Row {other:,} is about the same: leave one of them.")
+        self._was = self.words(instance)
+        self._algorithm = getattr(instance, "algorithm", None)
+
+    def import_instance(self, instance: Any, row: dict[str, Any], **kwargs: Any) -> None:
+        """Also of what is saved later, so that a wrong name is a row's error like any other."""
+        errors: dict[str, Any] = {}
+        for name, field in self.fields.items():
+            if name not in row:
+                continue
+            try:
+                if isinstance(field.widget, Names):
+                    field.clean(row)
+                else:
+                    field.save(instance, row)
+            except ValueError as error:
+                errors[name] = ValidationError(str(error), code="invalid")
+        if errors:
+            raise ValidationError(errors)
+
+    def skip_row(self, instance: Any, original: Any, row: Any, import_validation_errors: Any = None) -> bool:  # fmt: skip
+        if import_validation_errors or (instance.pk is None):
+            return False
+        if self._becomes(instance, row) == self._was:
+            return True
+        try:
+            # It puts some values right, and what is left may be what there was.
+            instance.full_clean()
+        except ValidationError:
+            return False
+        return self._becomes(instance, row) == self._was
+
+    def _becomes(self, instance: Any, row: dict[str, Any]) -> Words:
+        later = {
+            name: field.widget.render(field.clean(row))
+            for name, field in self.fields.items()
+            if isinstance(field.widget, Names) and name in row
+        }
+        return {**self.words(instance), **later}
+
+    def before_save_instance(self, instance: Any, row: Any, **kwargs: Any) -> None:
+        self._sign(instance, **kwargs)
+
+    def _sign(self, instance: Any, note: str = "", **kwargs: Any) -> None:
+        """Who and why, for the history."""
+        reason = f"imported from {kwargs.get('file_name') or 'a file'}{note}"
+        kept = self._meta.model.history.model._meta.get_field("history_change_reason").max_length
+        instance._change_reason = reason if not kept else reason[:kept]
+        if kwargs.get("user") is not None:
+            instance._history_user = kwargs["user"]
+
+    def after_import_row(self, row: Any, row_result: RowResult, **kwargs: Any) -> None:
+        self._row_of[row_result.instance.pk] = kwargs["row_number"]
+        if row_result.import_type == RowResult.IMPORT_TYPE_SKIP:
+            return
+        new = row_result.import_type == RowResult.IMPORT_TYPE_NEW
+        kind = Kind.NEW if new else Kind.CHANGED
+        row_result.change = self._change(kind, row_result.instance, self._was, kwargs["row_number"])
+
+    def _change(self, kind: Kind, instance: Any, was: Words, number: int | None = None) -> Change:
+        fields = tuple(compared(was, self.words(instance), self.labels))
+        return Change(kind, self.name_of(instance), number, fields)
+
+    def name_of(self, instance: Any) -> str:
+        return str(instance)
+
+    def after_import(self, dataset: tablib.Dataset, result: Imported, **kwargs: Any) -> None:
+        result.saved = [(row.change, row.instance) for row in result.rows if hasattr(row, "change")]
+        result.told.same = result.totals[RowResult.IMPORT_TYPE_SKIP]
+        if kwargs.get("prune") and not result.is_refused:
+            result.saved += self._prune(**kwargs)
+        result.told.changes = [change for change, _ in result.saved]
+        objections: Objections | None = kwargs.get("objections")
+        if result.is_refused:
+            return
+        if objections is not None:
+            result.told.objections = tuple(objections(result))
+        agreed = kwargs.get("told")
+        if agreed is None:
+            return
+        if agreed != result.told.told or (result.told.objections and not kwargs.get("despite")):
+            raise Asked
+
+    def _prune(self, **kwargs: Any) -> list[tuple[Change, Any]]:
+        raise NotImplementedError
+
+    def _refusals(self, result: Imported) -> Iterable[Refused]:
+        if result.base_errors:
+            # Of the whole file: its rows are then wrong for that reason alone.
+            wrong = [error.error for error in result.base_errors]
+            yield from (Refused(str(one)) for one in wrong if not isinstance(one, Asked))
+            return
+        for failed in result.error_rows:
+            yield from (self._refused(error, failed.number) for error in failed.errors)
+        for row in result.invalid_rows:
+            name = self._named(row.values)
+            for field, texts in row.error_dict.items():
+                where = "" if field == NON_FIELD_ERRORS else field
+                for text in texts:
+                    yield Refused(text, row.number, name, where)
+
+    def _refused(self, error: Error, number: int) -> Refused:
+        return Refused(f"{type(error.error).__name__}: {error.error}", number)
+
+    def _named(self, values: Sequence[Any]) -> str:
+        """Of a row that was refused, as far as it says."""
+        named = dict(zip(self.fields, values, strict=False)).get("name")
+        return named if isinstance(named, str) and len(named) <= 64 and named != "---" else ""
+
+
+class LimitResource(PublishedResource):
+    class Meta(PublishedResource.Meta):
+        model = RateLimit
+        exclude = tuple(NOT_EXPORTED[RateLimit])
+        import_id_fields = ()
+        abstract = False
+
+    ASKS_FOR = ("name",)
+    RELATED = ("groups",)
+
+    def sort_key(self, instance: RateLimit) -> Any:
+        return instance.name
+
+    def find(self, row: dict[str, Any]) -> RateLimit | None:
+        name = row.get("name")
+        if not isinstance(name, str) or "\0" in name:
+            return None
+        return RateLimit.objects.filter(name=name).first()
+
+    def import_instance(self, instance: RateLimit, row: dict[str, Any], **kwargs: Any) -> None:
+        super().import_instance(instance, row, **kwargs)
+        is_same = instance.signal == self._was["signal"]
+        if instance.signal and not is_same and instance.signal not in raised.known():
+            raise ValidationError({
+                "signal": f"No such signal is counted here: use {', '.join(raised.known())}, or "
+                "name it in IOTA_COUNTED_SIGNALS."
+            })  # fmt: skip
+
+    def before_save_instance(self, instance: RateLimit, row: Any, **kwargs: Any) -> None:
+        super().before_save_instance(instance, row, **kwargs)
+        if instance.pk is not None and instance.algorithm != self._algorithm:
+            # What one algorithm has counted means something else to another.
+            instance.epoch += 1
+
+    def _prune(self, **kwargs: Any) -> list[tuple[Change, Any]]:
+        done = []
+        for limit in RateLimit.objects.exclude(mode__in=IDLE).exclude(pk__in=self._row_of):
+            was = self.words(limit)
+            limit.mode = RateLimit.Mode.OFF
+            self._sign(limit, ": not in it", **kwargs)
+            limit.save()
+            done.append((self._change(Kind.OFF, limit, was), limit))
+        return done
+
+
+class OverrideResource(PublishedResource):
+    class Meta(PublishedResource.Meta):
+        model = Override
+        exclude = tuple(NOT_EXPORTED[Override])
+        import_id_fields = ()
+        abstract = False
+
+    ASKS_FOR = ("action",)
+    RELATED = ("limit", "user", "group")
+    TARGET = ("limit", "user", "group", "network", "header", "key_of")
+    """With ``until``, what tells one from another."""
+
+    def sort_key(self, instance: Override) -> Any:
+        words = self.words(instance)
+        return [str(words[name] or "") for name in (*self.TARGET, "until", "action", "quota")]
+
+    def name_of(self, instance: Override) -> str:
+        return f"{instance} ({instance.limit.name if instance.limit else 'every limit'})"
+
+    def before_import(self, dataset: tablib.Dataset, **kwargs: Any) -> None:
+        super().before_import(dataset, **kwargs)
+        if kwargs.get("prune"):
+            raise Unreadable("Overrides cannot be pruned: each ends at its time, or is deleted.")
+        self._before = list(Override.objects.all())
+
+    def after_import(self, dataset: tablib.Dataset, result: Imported, **kwargs: Any) -> None:
+        result.before = self._before
+        super().after_import(dataset, result, **kwargs)
+
+    def find(self, row: dict[str, Any]) -> Override | None:
+        """Of several for the same limit and target, that with the same end, else the last."""
+        blank = Override()
+        try:
+            wanted = {
+                name: self.fields[name].clean(row) if name in row else getattr(blank, name)
+                for name in (*self.TARGET, "until")
+            }
+        except ValueError:
+            return None  # It is said when the row is read.
+        until = wanted.pop("until")
+        wanted["header__iexact"] = wanted.pop("header")
+        found = sorted(Override.objects.filter(**wanted), key=_ends)
+        free = [override for override in found if override.pk not in self._row_of]
+        alike = [override for override in free if override.until == until]
+        return next(iter([*alike, *reversed(free), *found]), None)
+
+
+def _ends(override: Override) -> float:
+    return override.until.timestamp() if override.until else math.inf
+
+
+RESOURCES = {"limits": LimitResource, "overrides": OverrideResource}
+
+
+def resource_of(dataset: tablib.Dataset) -> PublishedResource:
+    """What the file's rows are of. Raises Unreadable."""
+    for resource in RESOURCES.values():
+        if not set(resource.ASKS_FOR).isdisjoint(dataset.headers or ()):
+            return resource()
+    if not len(dataset):
+        return LimitResource()
+    raise Unreadable("No row has a 'name' (of a limit) or an 'action' (of an override).")
