@@ -19,6 +19,7 @@ from apps.ratelimits.policy.kept import is_counted
 from apps.ratelimits.policy.rules import Algorithm, FailurePolicy, Ruleset
 from apps.ratelimits.storage.cardinality import IdentityBudgets
 from apps.ratelimits.storage.counted import sample
+from apps.ratelimits.storage.denied import Batch, Denial, DeniedStore
 from apps.ratelimits.storage.errors import Unavailable
 from apps.ratelimits.storage.failures import Kind
 from apps.ratelimits.storage.heartbeat import Heartbeat
@@ -168,6 +169,11 @@ def beat_probe_and_count(limiter) -> None:
     assert tally.flush(usage)
     assert usage.read().requests == 1
     assert usage.forget([1]) == 0
+    denied = DeniedStore(limiter.client, limiter.keys)
+    denial = Denial(1, "GET", "/", A, ((1, A),), (1,))
+    denied.add(Batch([denial], {(1, 1): {A: (1, 0, ())}}))
+    assert denied.recent(1)[0].digest(1) == A
+    assert denied.top(1, 3_600, 3_600, 1)[0].digest == A
     few = rule(number=70, identities=2)
     budgets = IdentityBudgets(limiter.client, limiter.keys, limiter.digests.of, 0)
     budgets.install([few])

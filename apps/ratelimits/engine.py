@@ -206,26 +206,24 @@ class Engine:
     ) -> None:
         """Never of a request that is allowed."""
         denied = [verdict.rule for verdict in decision.verdicts if _denies(verdict)]
+        whom, names = plan.whom, ()
         if plan.limits is None:
-            counted = [(rule.id, self.limiter.digests.of(identity_parts(rule, facts, user)))
-                       for rule in denied]  # fmt: skip
-        else:
-            numbers = {rule.id for rule in denied}
-            pairs = zip(plan.limits.rules, plan.limits.places, strict=True)
-            counted = [(rule.id, plan.whom[place]) for rule, place in pairs]
-            if len(counted) > MOST_COUNTED:
-                counted.sort(key=lambda pair: pair[0] not in numbers)
-        named = denied[:MOST_COUNTED] if self.config.denied_names else ()
+            of = self.limiter.digests.of
+            whom = tuple(of(identity_parts(rule, facts, user)) for rule in denied)
+        if self.config.denied_names:
+            named = denied[:MOST_COUNTED]
+            names = tuple((one.id, names_of(identity_parts(one, facts, user))) for one in named)
         self.denied_notes.note(
             Noted(
                 time.time(),
+                plan.limits,
+                whom,
+                tuple([rule.id for rule in denied[:MOST_COUNTED]]),
                 facts.method[:20],
                 facts.path[:MOST_PATH_CHARS],
                 facts.address,
-                tuple(counted[:MOST_COUNTED]),
-                tuple(rule.id for rule in denied[:MOST_COUNTED]),
                 "override" if decision.blocked else "redis" if decision.unavailable else "limit",
-                tuple((rule.id, names_of(identity_parts(rule, facts, user))) for rule in named),
+                names,
             )
         )
 

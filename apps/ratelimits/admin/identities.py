@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 from django.contrib import messages
@@ -161,8 +162,9 @@ def _reset(request: HttpRequest, engine: Engine, found: Inspection) -> tuple[Ask
 
 def _log(request: HttpRequest, text: str, digests: Sequence[str]) -> None:
     """Of digests alone: who they are is nobody's to read there."""
+    who: Any = request.user
     LogEntry.objects.create(
-        user_id=request.user.pk,
+        user_id=who.pk,
         content_type=ContentType.objects.get_for_model(RateLimit),
         object_id=None,
         object_repr=f"identity {' '.join(digests)}"[:200],
@@ -186,7 +188,7 @@ def _except(
     form = UntilForm(request.POST)
     if not form.is_valid():
         if confirmed or "date" not in form.errors:
-            messages.error(request, " ".join(text for own in form.errors.values() for text in own))
+            messages.error(request, " ".join(map(str, chain(*form.errors.values()))))
         return _asked_until(what, whom, form)
     until = form.until()
     try:
@@ -198,6 +200,7 @@ def _except(
         return None
     except ValidationError as error:
         messages.error(request, " ".join(error.messages))
+        form.add_error(None, error.messages)  # It is asked once more, with its numbers.
         return _asked_until(what, whom, form)
     reasons = LockOut(request).reasons_of_override(saved=drafted) if what == "block" else ()
     if not confirmed or (reasons and "lock_out" not in request.POST):

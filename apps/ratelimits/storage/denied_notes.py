@@ -15,12 +15,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from ..policy.identity import Digests
 from .denied import HOUR_S, MOST_PER_HOUR, Batch, Denial, DeniedStore, Names
 from .forks import BeginsAnew
+from .packing import PackedLimits
 
 FLUSH_S = 0.8
 """Looked at every quarter of a second, so that it is once a second and hardly ever later."""
@@ -41,16 +42,36 @@ KeptPath = Callable[[str], tuple[str, str, bool]]
 
 
 class Noted(NamedTuple):
-    """A denial as the request left it. ``counted`` and ``denied`` as in Denial."""
+    """A denial as the request left it: what is there anyway, and little is made of it then.
+
+    ``limits`` and ``whom`` are those of the check; of a block (None) ``whom`` has a digest for each
+    of ``denied``, the limits that said no. ``why`` as in Denial; ``names`` by limit.
+    """
 
     at_s: float
+    limits: PackedLimits | None
+    whom: tuple[str, ...]
+    denied: tuple[int, ...]
     method: str
     path: str
     address: str
-    counted: tuple[tuple[int, str], ...]
-    denied: tuple[int, ...]
     why: str
     names: tuple[tuple[int, Names], ...] = ()
+
+    @property
+    def counted(self) -> tuple[tuple[int, str], ...]:
+        """The limits that matched with whom they count; of many, those that denied first."""
+        if self.limits is None:
+            return tuple(zip(self.denied, self.whom, strict=True))
+        pairs = zip(self.limits.rules, self.limits.places, strict=True)
+        found = [(rule.id, self.whom[place]) for rule, place in pairs]
+        if len(found) > MOST_COUNTED:
+            found.sort(key=lambda pair: pair[0] not in self.denied)
+        return tuple(found[:MOST_COUNTED])
+
+
+_Alike = tuple[object, ...]
+"""A denial but for its time."""
 
 
 class _Row:
@@ -79,7 +100,7 @@ class DeniedNotes(BeginsAnew):
     def _begin(self) -> None:
         self._lock = threading.RLock()
         self._noted: deque[Noted] = deque(maxlen=MOST_WAITING)
-        self._recent: dict[tuple[object, ...], tuple[Noted, int]] = {}
+        self._recent: dict[_Alike, tuple[Noted, int]] = {}
         self._most: dict[tuple[int, int], dict[str, _Row]] = {}
         self._flushed_s = float("-inf")
 
@@ -88,25 +109,28 @@ class DeniedNotes(BeginsAnew):
         self._noted.append(noted)
 
     def gather(self) -> None:
-        """Add up what was appended."""
+        """Add up what was appended: first those that are alike, of which there are few."""
         with self._lock:
             take = self._noted.popleft
-            taken = [take() for _ in range(len(self._noted))]
-            if not taken:
+            alike: dict[_Alike, tuple[Noted, int]] = {}
+            for noted in [take() for _ in range(len(self._noted))]:
+                same = (int(noted.at_s) // HOUR_S, *noted[1:])
+                alike[same] = noted, alike[same][1] + 1 if same in alike else 1
+            if not alike:
                 return
             times: dict[tuple[int, int], Counter[str]] = {}
             names: dict[tuple[int, str], Names] = {}
-            for noted in taken:
-                hour = int(noted.at_s) // HOUR_S
+            for noted, number in alike.values():
+                hour, counted = int(noted.at_s) // HOUR_S, dict(noted.counted)
                 for limit in noted.denied:
-                    if who := dict(noted.counted).get(limit):
-                        times.setdefault((limit, hour), Counter())[who] += 1
+                    if who := counted.get(limit):
+                        times.setdefault((limit, hour), Counter())[who] += number
                 for limit, own in noted.names:
-                    names[limit, dict(noted.counted).get(limit, "")] = own
-            for place, counted in times.items():
-                self._add(place, counted, names)
+                    names[limit, counted.get(limit, "")] = own
+            for place, of in times.items():
+                self._add(place, of, names)
             self._bound()
-            self._keep_recent(taken)
+            self._keep_recent(alike)
 
     def _add(
         self, place: tuple[int, int], counted: Counter[str], names: Mapping[tuple[int, str], Names]
@@ -129,18 +153,17 @@ class DeniedNotes(BeginsAnew):
         if len(self._most) > MOST_LIMITS:
             self._most = dict(sorted(self._most.items(), key=_weight)[:MOST_LIMITS])
 
-    def _keep_recent(self, taken: Sequence[Noted]) -> None:
-        """Alike ones as one: the newest of them, and how many they were."""
-        for noted in taken:
-            same = (noted.denied, noted.counted, noted.method, noted.path, noted.why)
-            times = self._recent.pop(same, (noted, 0))[1]
-            self._recent[same] = noted, times + 1
+    def _keep_recent(self, alike: Mapping[_Alike, tuple[Noted, int]]) -> None:
+        """The newest of alike ones, and how many they were; of each limit a few."""
+        for same, (noted, times) in alike.items():
+            self._recent[same] = noted, times + self._recent.pop(same, (noted, 0))[1]
+        newest = sorted(self._recent.items(), key=lambda item: item[1][0].at_s)[::-1]
         of: Counter[tuple[int, ...]] = Counter()
-        kept: dict[tuple[object, ...], tuple[Noted, int]] = {}
-        for alike, row in reversed(self._recent.items()):
+        kept: dict[_Alike, tuple[Noted, int]] = {}
+        for same, row in newest:
             of[row[0].denied] += 1
             if of[row[0].denied] <= MOST_SENT_OF_A_LIMIT and len(kept) < MOST_SENT:
-                kept[alike] = row
+                kept[same] = row
         self._recent = dict(reversed(kept.items()))
 
     def flush(self, store: DeniedStore, *, now: bool = False) -> bool:

@@ -122,6 +122,11 @@ def test_until_a_date_asks_for_it_first(staff, spent):
     assert "Until when?" in said
     said = post(staff, **ask, date="2001-01-01T10:00")
     assert "That time has passed" in said
+    # What comes next is asked about in numbers, too.
+    assert 'name="confirmed"' not in said
+    said = post(staff, **ask, date="2001-01-01T10:00", confirmed="1")
+    assert 'name="confirmed"' not in said
+    assert not Override.objects.exists()
     until = timezone.now() + timedelta(days=3)
     said = post(staff, **ask, date=f"{until:%Y-%m-%dT%H:%M}")
     assert "Yes, exempt" in said

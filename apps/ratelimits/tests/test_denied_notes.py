@@ -10,6 +10,7 @@ from apps.ratelimits.policy.identity import Digests
 from apps.ratelimits.storage import denied_notes as module
 from apps.ratelimits.storage.denied import HOUR_S, MOST_PER_HOUR
 from apps.ratelimits.storage.denied_notes import (
+    MOST_COUNTED,
     MOST_IDENTITIES,
     MOST_LIMITS,
     MOST_SENT,
@@ -19,8 +20,11 @@ from apps.ratelimits.storage.denied_notes import (
     Noted,
 )
 from apps.ratelimits.storage.errors import Unavailable
+from apps.ratelimits.storage.keys import Keys
+from apps.ratelimits.storage.packing import PackedLimits
 
 from .test_denied import NOW_S, who
+from .test_limiter import rule
 
 DIGESTS = Digests(b"key")
 HOUR = int(NOW_S) // HOUR_S
@@ -38,13 +42,13 @@ class Sent:
 
 
 def noted(name="ada", *, limits=(1,), at_s=NOW_S, path="/api/test", **changes) -> Noted:
-    counted = tuple((limit, who(name)) for limit in limits)
     values = {
+        "limits": None,
+        "whom": (who(name),) * len(limits),
+        "denied": limits,
         "method": "GET",
         "path": path,
         "address": "203.0.113.9",
-        "counted": counted,
-        "denied": limits,
         "why": "limit",
     }
     return Noted(at_s, **{**values, **changes})
@@ -67,8 +71,8 @@ def test_alike_denials_are_one_with_their_number(notes):
     store = Sent()
     assert notes.flush(store)
     (batch,) = store.batches
-    assert [(one.times, one.denied) for one in batch.recent] == [(3, (1,)), (1, (1, 2))]
-    first = batch.recent[0]
+    assert [(one.times, one.denied) for one in batch.recent] == [(1, (1, 2)), (3, (1,))]
+    first = batch.recent[1]
     assert first.at_ms == int((NOW_S + 2) * 1000)
     assert (first.path, first.view) == ("kept/api/test", "view")
     assert first.address == DIGESTS.of(("address", "203.0.113.9"))
@@ -153,6 +157,14 @@ def test_a_limit_under_attack_leaves_room_for_the_denials_of_others(notes):
     notes.flush(store)
     found = [one.denied for one in store.batches[0].recent]
     assert found == [(2,)] + [(1,)] * MOST_SENT_OF_A_LIMIT
+
+
+def test_of_many_limits_those_that_denied_are_kept():
+    many = [rule(number=number) for number in range(1, 40)]
+    limits = PackedLimits(Keys("iota:"), many, [0] * 39)
+    one = noted(limits=(39,), whom=(who("ada"),))._replace(limits=limits)
+    assert len(one.counted) == MOST_COUNTED
+    assert one.counted[0] == (39, who("ada"))
 
 
 def test_a_method_is_letters_or_unknown(notes):

@@ -31,6 +31,7 @@ def test_parsing_is_the_inverse_of_building(prefix, who, limit, epoch, period):
         (keys.identities_own(log, period), of_limit),
         (keys.identities_known(log, period), of_limit),
         (keys.identities_over(log), of_limit),
+        (keys.denied_most(limit, period), Parsed(KeyKind.DENIED, "", limit)),
     ):
         assert keys.parse(key.encode()) == said
 
@@ -48,7 +49,10 @@ def test_any_bytes_are_somebody_elses(key):
 
 
 STAYS = [
-    *(getattr(Keys("iota:"), name) for name in ("ruleset", "ruleset_lock", "resets", "processes")),
+    *(
+        getattr(Keys("iota:"), name)
+        for name in ("ruleset", "ruleset_lock", "resets", "processes", "denied")
+    ),
     tagged(Keys("iota:").probe, "x"),
     "iota:usage",
     "celery",
@@ -67,6 +71,11 @@ STAYS = [
     "iota:i:{1:0}:came",
     "iota:i:{1:0}:over:1",
     "iota:i:{1:0}:else:1",
+    "iota:denied",
+    "iota:d:{1}",
+    "iota:d:{1:0}:1",
+    "iota:d:{01}:1",
+    "iota:d:{1}:1:1",
 ]
 
 

@@ -185,6 +185,21 @@ def test_a_log_or_slots_that_would_stay_for_ever_get_their_window(limiter, algor
     assert limiter.peek([Target(limit, A)]).remaining == 2
 
 
+def test_whom_a_deleted_limit_denied_goes_and_others_get_an_end(limiter):
+    lives, client, keys = rule(Algorithm.TOKEN_BUCKET, number=1), limiter.client, limiter.keys
+    for number in (1, 2):
+        client.hset(keys.denied_most(number, 5), A, "1 0 ")
+    client.hset(keys.denied_most(1, 6), A, "1 0 ")
+    client.expire(keys.denied_most(1, 6), 60)
+    client.xadd(keys.denied, {"of": "x"})
+    made = swept(limiter, lives)
+    assert made.tally.removed == {"denied": 1}
+    assert made.tally.bounded == 1
+    assert keys_of(limiter) == {keys.denied_most(1, 5), keys.denied_most(1, 6), keys.denied}
+    assert 0 < client.ttl(keys.denied_most(1, 5)) <= 26 * 3_600 + 1
+    assert client.ttl(keys.denied_most(1, 6)) <= 60
+
+
 def test_identities_of_a_deleted_limit_go_and_others_get_an_end(limiter):
     client, keys = limiter.client, limiter.keys
     gone, lives = rule(number=5), rule(number=6)

@@ -18,7 +18,7 @@ local rows, at = {}, {}
 for i = 1, #raw, 2 do
   local times, other, name = string.match(raw[i + 1], '^(%d+) (%d+) ?(.*)$')
   if times then
-    rows[#rows + 1] = {raw[i], tonumber(times), tonumber(other), name, false}
+    rows[#rows + 1] = {raw[i], tonumber(times), tonumber(other), name, false, true}
     at[raw[i]] = rows[#rows]
   end
 end
@@ -43,15 +43,16 @@ table.sort(rows, function(a, b)
   if a[2] ~= b[2] then return a[2] > b[2] end
   return a[1] < b[1]
 end)
-local changed = {}
+local changed, gone = {}, {}
 for i, row in ipairs(rows) do
   if i > most then
-    call('HDEL', key, row[1])
+    if row[6] then gone[#gone + 1] = row[1] end
   elseif row[5] then
     changed[#changed + 1] = row[1]
     changed[#changed + 1] = string.format('%.0f %.0f %s', row[2], row[3], row[4])
   end
 end
+if #gone > 0 then call('HDEL', key, unpack(gone)) end
 if #changed > 0 then call('HSET', key, unpack(changed)) end
 call('EXPIRE', key, ARGV[2])
 return math.min(#rows, most)
