@@ -64,6 +64,9 @@ class RateLimitConfig:
     counted_signals: tuple[str, ...]
     local_processes: int
     identity_budget: int
+    traffic_records: int
+    traffic_minutes: int
+    traffic_sample: int
     load_us: int = field(default=0, compare=False)
     """How long ``create_settings`` took, for staff to see."""
 
@@ -279,6 +282,9 @@ def _settings(values: dict[str, Any]) -> Settings:
             counted_signals=values["IOTA_COUNTED_SIGNALS"],
             local_processes=values["IOTA_LOCAL_PROCESSES"],
             identity_budget=values["IOTA_IDENTITY_BUDGET"],
+            traffic_records=values["IOTA_TRAFFIC_RECORDS"],
+            traffic_minutes=values["IOTA_TRAFFIC_MINUTES"],
+            traffic_sample=values["IOTA_TRAFFIC_SAMPLE"],
         ),
     )
 

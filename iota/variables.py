@@ -349,6 +349,22 @@ VARIABLES = (
         "How many clients a limit that does not say counts apart in its window; further new ones "
         "share one count. 0: no bound.",
     ),
+    _integer(
+        "IOTA_TRAFFIC_RECORDS",
+        200_000,
+        0,
+        1_000_000,
+        "Recent requests that are kept, without names, for previews of limits; 24 bytes each in "
+        "Redis at most. 0: none, no preview (docs/guides/preview.md).",
+    ),
+    _integer("IOTA_TRAFFIC_MINUTES", 60, 1, 1_440, "How long they are kept."),
+    _integer(
+        "IOTA_TRAFFIC_SAMPLE",
+        1,
+        1,
+        10_000,
+        "Requests of one in so many client addresses are kept; 1: of all.",
+    ),
     Variable(
         "IOTA_METRICS_TOKEN",
         "str",

@@ -6,6 +6,7 @@ Place it behind AuthenticationMiddleware and before any cache middleware.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, cast
 
@@ -70,13 +71,20 @@ class RateLimitMiddleware:
         candidates = engine.candidates(facts)
         user = self.callers.identify(request, candidates)
         decision = engine.decide(candidates, facts, user)
+        at_ns, record = time.time_ns(), engine.recorder
         if not decision.allowed:
-            return denied_response(request, decision)
+            response = denied_response(request, decision)
+            if record.on:
+                record.seen(request, facts, user, candidates, at_ns, response.status_code, decision)
+            return response
         try:
             response, decision = self._answer(request, engine, decision)
         except BaseException:
             engine.limiter.release(decision.held)
             raise
+        if record.on:
+            status, streams = response.status_code, response.streaming
+            record.seen(request, facts, user, candidates, at_ns, status, streams=streams)
         if decision.held:
             _release_at_end(response, _Release(engine, decision.held))
         return _with_fields(response, decision)
@@ -109,14 +117,23 @@ class RateLimitMiddleware:
         candidates = engine.candidates(facts)
         user = await self.callers.aidentify(request, candidates)
         decision = await engine.adecide(candidates, facts, user)
+        at_ns, record = time.time_ns(), engine.recorder
         if not decision.allowed:
-            return denied_response(request, decision)
+            response = denied_response(request, decision)
+            if record.on:
+                record.seen(request, facts, user, candidates, at_ns, response.status_code, decision)
+            return response
         release = _Release(engine, decision.held)
         try:
             response, decision = await self._aanswer(request, engine, decision)
         except BaseException:
+            if record.on:  # It was counted, though nobody waited for the answer.
+                record.seen(request, facts, user, candidates, at_ns, 0)
             await asyncio.shield(release.anow())
             raise
+        if record.on:
+            status, streams = response.status_code, response.streaming
+            record.seen(request, facts, user, candidates, at_ns, status, streams=streams)
         if decision.held:
             if response.streaming:
                 _release_at_end(response, release)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from . import clean_up
+from . import clean_up, previewing
 from .engine import get_engine
 from .models import SweepRun
 from .storage.errors import Unavailable
@@ -45,3 +45,9 @@ def sweep(
     except clean_up.Busy:
         return False
     return True
+
+
+@shared_task(name="ratelimits.preview", ignore_result=True)
+def preview(run: int) -> bool:
+    """Try a draft on the record; ``run`` is a PreviewRun's number. Whether it still waited."""
+    return previewing.carry_out(run)

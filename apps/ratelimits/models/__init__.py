@@ -2,7 +2,8 @@
 
 from .limit import RateLimit, WindowUnit
 from .override import Override
+from .preview import PreviewRun
 from .published import RulesetVersion
 from .sweep import SweepRun
 
-__all__ = ["Override", "RateLimit", "RulesetVersion", "SweepRun", "WindowUnit"]
+__all__ = ["Override", "PreviewRun", "RateLimit", "RulesetVersion", "SweepRun", "WindowUnit"]

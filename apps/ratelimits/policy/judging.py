@@ -7,6 +7,7 @@ the reason is named, in the order in which a limit is read.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from enum import StrEnum
@@ -18,8 +19,10 @@ from .identity import identity_parts
 from .masking import PathJudge, is_masked
 from .matching import CompiledRule, Index, applies_to, compile_rule, compile_ruleset, parse_networks
 from .overriding import override_for
-from .rules import CountedBy, Mode, OverrideAction, Rate, Rule, Ruleset
+from .rules import Audience, CountedBy, Mode, OverrideAction, Rate, Rule, Ruleset
 from .traffic import ALL_KNOWN, What, Who
+
+_WILD = re.compile(r"[*?\[]")
 
 
 class Untold(StrEnum):
@@ -52,7 +55,9 @@ class Counted(NamedTuple):
 
 
 class Judge:
-    """Of one limit, as if it were enforced and active. ``masked`` masks a path as the record does;
+    """Of one limit, as if it were enforced and active.
+
+    ``masked`` and ``masked_host`` make of a path and a host what the record has of them;
     ``keys_known``: no function says whose a key is, so that none is anybody's.
 
     Digests stand for names: those in the rule's overrides have to be digests too.
@@ -60,7 +65,13 @@ class Judge:
     """
 
     def __init__(
-        self, rule: Rule, masked: Callable[[str], str], *, now_us: int, keys_known: bool = False
+        self,
+        rule: Rule,
+        masked: Callable[[str], str],
+        masked_host: Callable[[str], str] = lambda host: host,
+        *,
+        now_us: int,
+        keys_known: bool = False,
     ) -> None:
         self.rule = replace(rule, mode=Mode.ENFORCE, active_from_us=None, active_until_us=None)
         self._compiled: CompiledRule = compile_rule(self.rule)
@@ -72,6 +83,7 @@ class Judge:
             networks_excluded=self.rule.networks_excluded,
         )
         self._audience = replace(self.rule, groups=frozenset())
+        self._masked_host = None if _WILD.search(rule.host) else masked_host(rule.host)
         self._path = PathJudge(self.rule.path, masked)
         self._spans = parse_networks((*self.rule.networks, *self.rule.networks_excluded))
         overrides = self.rule.overrides
@@ -102,9 +114,14 @@ class Judge:
             return False
         if self.rule.host:
             if is_masked(what.host):
-                return Untold.HOST
+                if self._masked_host is None:
+                    return Untold.HOST
+                return what.host == self._masked_host and self._tells_view(what)
             if not self._host.candidates(facts, 0):
                 return False
+        return self._tells_view(what)
+
+    def _tells_view(self, what: What) -> Untold | bool:
         if CountedBy.VIEW_ARGUMENT in self.rule.counted_by and what.route is None:
             return Untold.VIEW
         return True
@@ -117,9 +134,10 @@ class Judge:
         if not self._network.candidates(facts, 0):
             return None
         user = _user(who)
-        about = self._about(who, user)
-        if about is not None:
-            return about or None
+        if untold := self._untold(who):
+            return untold
+        if self._compiled.particular and not applies_to(self.rule, user):
+            return None
         rate: Rate | None = self.rule.rate
         found = override_for(self._compiled, facts, user, self._now_us)
         if found is not None:
@@ -141,21 +159,17 @@ class Judge:
         """Whether whom it counts does not depend on what was asked."""
         return CountedBy.VIEW_ARGUMENT not in self.rule.counted_by
 
-    def _about(self, who: Who, user: UserFacts) -> Untold | bool | None:
-        """None: it is about them; False: not."""
-        if self._compiled.particular:
-            if who.user is None:
-                return Untold.USER
-            if not applies_to(self._audience, user):
-                return False
-            if self.rule.groups and who.user:
-                if who.groups is None:
-                    return Untold.GROUPS
-            if not applies_to(self.rule, user):
-                return False
-        if self._targets & {"user", "group"} and who.user is None:
+    def _untold(self, who: Who) -> Untold | None:
+        """Where the limit, or an exception from it, turns on what is not known of them."""
+        asks_user = self._compiled.particular or bool(self._targets & {"user", "group"})
+        if asks_user and who.user is None:
             return Untold.USER
-        if "group" in self._targets and who.user and who.groups is None:
+        # Whom the audience leaves out is out, whatever their groups.
+        if self.rule.audience is not Audience.EVERYONE and not applies_to(
+            self._audience, _user(who)
+        ):
+            return None
+        if self._compiled.needs_groups and who.user and who.groups is None:
             return Untold.GROUPS
         if "network" in self._targets and _is_narrower(self._exceptions, who.network):
             return Untold.NETWORK

@@ -26,7 +26,7 @@ Digest = Callable[[str], str]
 
 _NOT_PLAIN = re.compile(r"[\^$?+*()\[\]|{}\\]")
 _ARGUMENT = re.compile(r"<(?:([^<>:]+):)?[^<>:]+>")
-_HARMLESS = re.compile(r"/([A-Za-z0-9._~-]*)")
+_HARMLESS = re.compile(r"/([A-Za-z0-9._-]*)(?:/|\Z)")
 _MASK = re.compile(r"\{(\*?)[^{}]*\}")
 _OF_A_SEGMENT = ("str", "int", "slug", "uuid", None)
 

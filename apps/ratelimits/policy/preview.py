@@ -117,7 +117,7 @@ def preview(
         since_us=since_us,
         until_us=until_us,
         draft=_side(drafted),
-        now=of_now and _side(of_now),
+        now=None if of_now is None else _side(of_now),
         step_us=step_us,
         series=_series(traffic, drafted, of_now, step_us),
         identities=_identities(drafted),

@@ -85,5 +85,5 @@ def _percentile(ordered: Sequence[int], percent: int) -> int:
 
 def rounded_up(number: int) -> int:
     """To two figures: 37 to 37, 137 to 140, 1,234 to 1,300."""
-    step = 10 ** max(0, len(str(number)) - 2)
+    step = int("1" + "0" * max(0, len(str(number)) - 2))
     return -(-number // step) * step

@@ -50,7 +50,7 @@ class Replayed:
     assumed: int = 0
     unlimited: int = 0
     scaled: int = 1
-    """Everyone together, of a sample: the quota was divided by this, and counts are of the sample."""
+    """Everyone together, of a sample: the quota was divided by this; counts are of the sample."""
 
 
 def replay(
@@ -199,7 +199,7 @@ def _count_by_response(
     others: Sequence[bool],
     result: Replayed,
 ) -> None:
-    """Each is charged when it comes, and given back at its end where its response does not count."""
+    """Each is charged when it comes, and given back at its end where it turns out not to count."""
     at_us, took_us, said = traffic.at_us, traffic.took_us, result.said
     state = EMPTY
     due: list[tuple[int, int, State]] = []

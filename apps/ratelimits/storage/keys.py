@@ -11,6 +11,8 @@
 ``<prefix>probe``                           string: whether a server that failed takes writes again
 ``<prefix>processes``                       hash: process -> when it was last seen, and its status
 ``<prefix>usage``                           hash: totals of what the limiter did (lua/usage.lua)
+``<prefix>{traffic}``                       stream, capped: records of recent requests, packed
+``<prefix>{traffic}:upto``                  string: how much was ever put there (lua/traffic.lua)
 
 The braces are a cluster's hash tag: what belongs to one identity, or to the
 identities of one limit, lies in one slot.
@@ -116,6 +118,14 @@ class Keys:
     @property
     def usage(self) -> str:
         return f"{self.prefix}usage"
+
+    @property
+    def traffic(self) -> str:
+        return f"{self.prefix}{{traffic}}"
+
+    @property
+    def traffic_upto(self) -> str:
+        return f"{self.prefix}{{traffic}}:upto"
 
 
 @cache

@@ -22,6 +22,7 @@ PARTS = {
     "living": ("living",),
     "identities": ("identities",),
     "usage": ("usage",),
+    "traffic": ("traffic",),
     "sweep_bucket": ("sweep_bucket",),
     "sweep_beside": ("sweep_beside",),
     "sweep_forever": ("sweep_forever",),
