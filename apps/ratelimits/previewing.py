@@ -92,6 +92,12 @@ def begin(draft: Rule, now: Rule | None, records: int, user_pk: int | None) -> P
     )
 
 
+def rules_of(run: PreviewRun) -> tuple[Rule, Rule | None]:
+    """The draft, and the limit as it was stored then."""
+    draft, *now = ruleset_store.decode(run.rules.encode()).rules
+    return draft, now[0] if now else None
+
+
 def carry_out(pk: int) -> bool:
     """Whether there was a run that waited."""
     if not PreviewRun.objects.filter(pk=pk, state=State.WAITING).update(
@@ -110,8 +116,7 @@ def carry_out(pk: int) -> bool:
         return bool(own.update(done=done, seen_at=timezone.now()))
 
     try:
-        draft, *now = ruleset_store.decode(run.rules.encode()).rules
-        found = previewed(recorded(), draft, now[0] if now else None, report)
+        found = previewed(recorded(), *rules_of(run), report)
     except Stopped:
         return True
     except (PolicyError, Unavailable) as error:

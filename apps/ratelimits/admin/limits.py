@@ -31,6 +31,7 @@ from . import lockout
 from .asking import AskingForm
 from .base import CheckboxSelectMultiple, PublishedAdmin, Select
 from .in_force import TellsWhatIsInForce
+from .preview import PreviewsLimits
 
 MOST_TYPED = 3
 """Limits whose names a person would type; of more, all are switched off together."""
@@ -110,7 +111,7 @@ class RateLimitForm(AskingForm):
 
 
 @admin.register(RateLimit)
-class RateLimitAdmin(TellsWhatIsInForce, PublishedAdmin):
+class RateLimitAdmin(PreviewsLimits, TellsWhatIsInForce, PublishedAdmin):
     form = RateLimitForm
     list_display = ("name", "covers", "rate", "algorithm", "mode", "updated_at")
     list_filter = ("mode", "algorithm", CountedByFilter, "path_kind")
@@ -243,7 +244,11 @@ class RateLimitAdmin(TellsWhatIsInForce, PublishedAdmin):
         self.message_user(request, f"{changed} of {of} changed to {mode.value}.")
 
     class Media:
-        js = (forms.Script("ratelimits/limit_form.js", defer=True),)
+        js = (
+            forms.Script("ratelimits/limit_form.js", defer=True),
+            forms.Script("ratelimits/preview.js", defer=True),
+        )
+        css = {"all": ["ratelimits/preview.css"]}
 
     def get_urls(self) -> list[Any]:
         worded = require_POST(self.admin_site.admin_view(self.sentence_view))

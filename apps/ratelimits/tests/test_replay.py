@@ -15,9 +15,9 @@ from django.urls import path
 from apps.ratelimits import previewing
 from apps.ratelimits.engine import forget_engine, get_engine
 from apps.ratelimits.models import Override, RateLimit
-from apps.ratelimits.policy.judging import Judge, Untold
-from apps.ratelimits.policy.replay import Said, Stopped, replay
-from apps.ratelimits.policy.rules import Algorithm, CountedBy, Counts
+from apps.ratelimits.policy.judging import Judge
+from apps.ratelimits.policy.replay import Said, replay
+from apps.ratelimits.policy.rules import Algorithm
 from apps.ratelimits.policy.traffic import TOOK_UNKNOWN, Batch, Outcome, What, Who, together
 from apps.ratelimits.storage.limiter import Target
 
@@ -27,6 +27,7 @@ from .test_middleware import limit
 __all__ = ["limit", "limiter"]
 
 WHAT = What("GET", "/", "", "", ())
+OK = Outcome(200, ())
 
 
 def who(name: str, **changes) -> Who:
@@ -34,7 +35,7 @@ def who(name: str, **changes) -> Who:
     return known._replace(**changes)
 
 
-def batch(rows, *, whos=None, outcomes=(Outcome(200, ()),), whats=(WHAT,), **changes) -> Batch:
+def batch(rows, *, whos=None, outcomes=(OK,), whats=(WHAT,), **changes) -> Batch:
     """Rows of time, name and, where they differ, outcome, duration and what was asked (places)."""
     rows = [(*row, *(0, 0, 0)[len(row) - 2 :]) for row in rows]
     names = list(dict.fromkeys(row[1] for row in rows))
