@@ -58,6 +58,7 @@ settings.configure(
         health_paths=("/healthz",),
         exempt_preflight=True, key_validator="", counted_signals=(), local_processes=1,
         no_ruleset="allow", identity_budget=0,
+        traffic_records=1000, traffic_minutes=60, traffic_sample=1,
         redis_operator_url="", redis_sweeper_url="",
     ),
 )

@@ -17,7 +17,7 @@ from django.shortcuts import render
 from django.urls import path, reverse
 from kombu.exceptions import OperationalError
 
-from .. import conf, previewing, ruleset
+from .. import conf, previewing, ruleset, wording
 from ..models import PreviewRun, RateLimit
 from ..policy.errors import PolicyError
 from ..policy.preview import from_json
@@ -98,6 +98,9 @@ class PreviewsLimits:
         if alone:
             return render(request, PANEL, {"shown": shown})
         page.context_data["shown"] = shown
+        # As the form has it now.
+        groups = form.cleaned_data.get("groups", ())
+        page.context_data["sentence"] = wording.sentence(form.instance, groups)
         return page  # type: ignore[no-any-return]
 
     def _shown(self, request: HttpRequest, form: Any, limit: RateLimit | None) -> Shown:

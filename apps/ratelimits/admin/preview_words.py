@@ -201,8 +201,8 @@ def _notes(found: Preview, draft: Rule) -> Iterator[str]:
         yield "Units taken ahead are left aside: with them a denial may come a little earlier."
     if found.records and found.until_us - found.since_us < 3 * draft.rate.window_us:
         yield (
-            "Everyone begins with a full quota here: of a window that is long beside the record, "
-            "too few denials are told."
+            "Everyone begins with a full quota here, and the record is short beside the limit's "
+            "window: fewer are denied than would be."
         )
 
 
@@ -225,6 +225,11 @@ def _use(found: Preview, draft: Rule, whom: str) -> tuple[str, str]:
             f"99 of 100 {whom}s stay within {_n(use.p99)} {what} {per}; 95 within {_n(use.p95)}, "
             f"half within {_n(use.p50)}; the busiest made {_n(use.most)}.",
             f"{_n(use.suggested)} leaves 99 of 100 {whom}s alone, at their busiest.",
+        )
+    if use.identities == 1:
+        return (
+            f"One {whom} came, and made at most {_n(use.most)} {what} {per}.",
+            f"{_n(use.suggested)} leaves it alone. Of one, more cannot be said.",
         )
     many = f"{_n(use.identities)} {whom}{pluralize(use.identities)}"
     return (

@@ -10,9 +10,14 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
-from ..subcommands import disable, enable, listing
+from ..subcommands import disable, enable, listing, preview
 
-SUBCOMMANDS: Mapping[str, ModuleType] = {"list": listing, "disable": disable, "enable": enable}
+SUBCOMMANDS: Mapping[str, ModuleType] = {
+    "list": listing,
+    "preview": preview,
+    "disable": disable,
+    "enable": enable,
+}
 
 
 class Command(BaseCommand):
