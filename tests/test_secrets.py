@@ -14,8 +14,10 @@ import pytest
 import redis as redis_py
 import requests
 
+from apps.ratelimits.storage.traffic import unpack
 from tests.servers import RedisProcess
 from tests.sites import ROOT, SiteProcess, environment, manage
+from tests.test_redis_files import wait_for
 
 PASSWORD = "redis-password-7f3a"
 SECRETS = {
@@ -197,13 +199,19 @@ def test_worker_and_beat_name_no_secret(tmp_path):
         assert_hidden(said)
 
 
+def unpacked(row: tuple[bytes, dict[bytes, bytes]]) -> object:
+    """What is compressed is looked into."""
+    number, fields = row
+    return number, {name: unpack(value) or value for name, value in fields.items()}
+
+
 def everything(redis: RedisProcess) -> Iterator[tuple[bytes, bytes]]:
     """Every key of the limiter with all that it holds, as bytes."""
     readers = {
         b"string": lambda client, key: client.get(key),
         b"hash": lambda client, key: repr(client.hgetall(key)).encode(),
         b"zset": lambda client, key: repr(client.zrange(key, 0, -1, withscores=True)).encode(),
-        b"stream": lambda client, key: repr(client.xrange(key)).encode(),
+        b"stream": lambda client, key: repr([unpacked(row) for row in client.xrange(key)]).encode(),
         b"list": lambda client, key: repr(client.lrange(key, 0, -1)).encode(),
         b"set": lambda client, key: repr(client.smembers(key)).encode(),
     }
@@ -221,6 +229,7 @@ def test_redis_holds_nobody(secretive):
     assert traffic(site) >= {200, 429}
     session_keys = re.findall(r"'(\w{32})'", manage(site.environment, "shell", "-c", SESSIONS))
     assert session_keys
+    wait_for(lambda: len(dict(everything(redis)).get(b"iota:{traffic}", b"")) > 1_000)
     held = list(everything(redis))
     # There is something to look at: buckets, and the logs beside them.
     assert {key[: len("iota:b:")] for key, _ in held} >= {b"iota:b:", b"iota:l:"}

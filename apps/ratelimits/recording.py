@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ from django.urls import Resolver404, resolve
 from . import conf
 from .policy.client_ip import UNKNOWN
 from .policy.decision import Decision
-from .policy.facts import RequestFacts, UserFacts
+from .policy.facts import ANONYMOUS, RequestFacts, UserFacts
 from .policy.identity import Digests
 from .policy.masking import mask, masked_path
 from .policy.matching import CompiledRule
@@ -43,7 +43,8 @@ MASK_CHARS = 10
 
 class Seen(NamedTuple):
     """A request as the middleware has it, held for a second at most. ``match`` and ``user`` are
-    what Django found, where it looked; ``session``: a cookie names one."""
+    what Django found, where it looked; ``session``: a cookie names one. What is appended are plain
+    tuples of this form: to make one of these costs half of the whole record."""
 
     at_ns: int
     ended_ns: int
@@ -82,11 +83,15 @@ class Recorder(BeginsAnew):
         # Of its own: those whom requests count are not to be forgotten for paths.
         self._digests = Digests(config.identity_key)
         self._clock_s = clock_s
+        self._cookie = settings.SESSION_COOKIE_NAME
+        self._by_proxy = settings.USE_X_FORWARDED_HOST
         super().__init__()
 
     def _begin(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: deque[Seen] = deque(maxlen=MOST_WAITING)
+        self._waiting: deque[tuple[Any, ...]] = deque(maxlen=MOST_WAITING)
+        # Called at each request: bound once.
+        self._append = self._waiting.append
         self._flushed_s = float("-inf")
         # What was worked out for the last requests holds for the next ones.
         self._whats: dict[tuple[Any, ...], What] = {}
@@ -106,17 +111,21 @@ class Recorder(BeginsAnew):
         streams: bool = False,
     ) -> None:
         """At a request's end. ``at_ns``: when it was decided."""
-        self._waiting.append(
-            Seen(
+        own = request.__dict__
+        meta = request.META
+        self._append(
+            (
                 at_ns,
                 0 if streams else time.time_ns(),
                 facts,
                 asked,
                 candidates,
-                _host_of(request.META),
+                (self._by_proxy and meta.get("HTTP_X_FORWARDED_HOST"))
+                or meta.get("HTTP_HOST")
+                or meta.get("SERVER_NAME", ""),
                 request.resolver_match,
-                getattr(request, "_cached_user", None) or getattr(request, "_acached_user", None),
-                hasattr(request, "session") and settings.SESSION_COOKIE_NAME in request.COOKIES,
+                own.get("_cached_user") or own.get("_acached_user"),
+                "session" in own and self._cookie in request.COOKIES,
                 status,
                 denied,
             )
@@ -143,40 +152,56 @@ class Recorder(BeginsAnew):
         batch = Batch(sample=self._sample)
         # A full queue has dropped some, nobody knows how many.
         batch.lost = int(waiting >= MOST_WAITING)
-        whats: dict[What, int] = {}
-        whos: dict[Who, int] = {}
-        outcomes: dict[Outcome, int] = {}
-        unresolved = MOST_RESOLVED
         for memory in (self._whats, self._whos, self._lookups):
             if len(memory) > MOST_REMEMBERED:
                 memory.clear()
+        tables = _Tables()
+        unresolved = MOST_RESOLVED
         for _ in range(waiting):
-            seen = take()
-            who = self._who(seen)
+            seen = Seen(*take())
+            facts, match, asked, denied = seen.facts, seen.match, seen.asked, seen.denied
+            # Equal keys are equal records: one look each tells where that of the batch is.
+            key: tuple[Any, ...] = (
+                facts.address,
+                None if asked is ANONYMOUS else asked,
+                seen.user,
+                seen.session,
+                *map(id, seen.candidates),
+            )
+            who = tables.whos.get(key)
             if who is None:
+                who = tables.whos[key] = tables.place_of(self._who(seen))
+            if who < 0:
                 continue
-            if len(batch) >= MOST_IN_BATCH:
+            if len(tables.at_us) >= MOST_IN_BATCH:
                 batch.lost += 1
                 continue
-            what, resolved = self._what(seen, unresolved > 0)
-            unresolved -= resolved
+            key = (facts.method, facts.path, seen.host, match and match.route)
+            what = tables.whats.get(key)
+            if what is None:
+                found, resolved, is_known = self._what(seen, unresolved > 0)
+                unresolved -= resolved
+                what = tables.place_of_what(found)
+                if is_known:
+                    tables.whats[key] = what
+            key = (seen.status, _denied_by(denied) if denied is not None else ())
+            outcome = tables.outcomes.setdefault(key, len(tables.outcomes))
             took_us = (seen.ended_ns - seen.at_ns) // 1000 if seen.ended_ns else TOOK_UNKNOWN
-            outcome = Outcome(seen.status, _denied_by(seen.denied))
-            batch.at_us.append(seen.at_ns // 1000)
-            batch.took_us.append(min(max(took_us, 0), TOOK_UNKNOWN))
-            batch.what.append(whats.setdefault(what, len(whats)))
-            batch.who.append(whos.setdefault(who, len(whos)))
-            batch.outcome.append(outcomes.setdefault(outcome, len(outcomes)))
-        batch.whats, batch.whos, batch.outcomes = list(whats), list(whos), list(outcomes)
+            tables.at_us.append(seen.at_ns // 1000)
+            tables.took_us.append(min(max(took_us, 0), TOOK_UNKNOWN))
+            tables.what.append(what)
+            tables.who.append(who)
+            tables.outcome.append(outcome)
+        tables.fill(batch)
         return batch
 
-    def _what(self, seen: Seen, may_resolve: bool) -> tuple[What, int]:
-        """And how many paths had to be resolved for it."""
+    def _what(self, seen: Seen, may_resolve: bool) -> tuple[What, int, bool]:
+        """And how many paths had to be resolved for it, and whether that holds for the next."""
         facts, match = seen.facts, seen.match
         key = facts.method, facts.path, seen.host, match and match.route
-        found = self._whats.get(key)
-        if found is not None:
-            return found, 0
+        known = self._whats.get(key)
+        if known is not None:
+            return known, 0, True
         resolved = 0
         if match is None and may_resolve:
             resolved = 1  # It was denied, or answered before its view was looked for.
@@ -204,7 +229,7 @@ class Recorder(BeginsAnew):
         # A path of a hundred kilobytes is not kept in memory; its record is short.
         if match is not None and len(facts.path) + len(seen.host) <= 1_000:
             self._whats[key] = found
-        return found, resolved
+        return found, resolved, match is not None
 
     def override_value(self, target: str, value: str) -> str:
         """Of a policy.Override, with digests instead of names."""
@@ -309,10 +334,33 @@ class Recorder(BeginsAnew):
         return found[1]
 
 
-def _host_of(meta: Mapping[str, Any]) -> str:
-    """As Django's ``get_host`` takes it, which is asked only for a limit's sake: it validates."""
-    host = settings.USE_X_FORWARDED_HOST and meta.get("HTTP_X_FORWARDED_HOST")
-    return str(host or meta.get("HTTP_HOST") or meta.get("SERVER_NAME", ""))
+class _Tables:
+    """A batch while it is made: places by what they were made of."""
+
+    def __init__(self) -> None:
+        self.whos: dict[tuple[Any, ...], int] = {}
+        self.whats: dict[tuple[Any, ...], int] = {}
+        self.outcomes: dict[tuple[Any, ...], int] = {}
+        self._whos: dict[Who, int] = {}
+        self._whats: dict[What, int] = {}
+        self.at_us: list[int] = []
+        self.took_us: list[int] = []
+        self.what: list[int] = []
+        self.who: list[int] = []
+        self.outcome: list[int] = []
+
+    def place_of(self, who: Who | None) -> int:
+        """-1 of nobody."""
+        return -1 if who is None else self._whos.setdefault(who, len(self._whos))
+
+    def place_of_what(self, what: What) -> int:
+        return self._whats.setdefault(what, len(self._whats))
+
+    def fill(self, batch: Batch) -> None:
+        batch.whats, batch.whos = list(self._whats), list(self._whos)
+        batch.outcomes = [Outcome(*outcome) for outcome in self.outcomes]
+        for name in ("at_us", "took_us", "what", "who", "outcome"):
+            getattr(batch, name).extend(getattr(self, name))
 
 
 def _allowed_hosts() -> list[str]:
@@ -326,7 +374,5 @@ def _number(digest: str) -> int:
     return int.from_bytes(digest[:8].encode(), "big") * 2_654_435_761 >> 16
 
 
-def _denied_by(decision: Decision | None) -> tuple[int, ...]:
-    if decision is None:
-        return ()
+def _denied_by(decision: Decision) -> tuple[int, ...]:
     return tuple(rule.id for rule in decision.violated)[:20] or (-1,)
