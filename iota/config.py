@@ -69,6 +69,9 @@ class RateLimitConfig:
     check_token: str = field(repr=False)
     check_networks: tuple[IPv4Network | IPv6Network, ...]
     denied_names: bool
+    traffic_records: int
+    traffic_minutes: int
+    traffic_sample: int
     load_us: int = field(default=0, compare=False)
     """How long ``create_settings`` took, for staff to see."""
 
@@ -289,6 +292,9 @@ def _settings(values: dict[str, Any]) -> Settings:
             check_token=values["IOTA_CHECK_TOKEN"],
             check_networks=tuple(values["IOTA_CHECK_NETWORKS"]),
             denied_names=values["IOTA_DENIED_NAMES"],
+            traffic_records=values["IOTA_TRAFFIC_RECORDS"],
+            traffic_minutes=values["IOTA_TRAFFIC_MINUTES"],
+            traffic_sample=values["IOTA_TRAFFIC_SAMPLE"],
         ),
     )
 

@@ -388,6 +388,22 @@ VARIABLES = (
         "Addresses, users and owners of API keys are kept beside the digests of those who were "
         "denied, for 26 hours. False: digests only.",
     ),
+    _integer(
+        "IOTA_TRAFFIC_RECORDS",
+        200_000,
+        0,
+        1_000_000,
+        "Recent requests that are kept, without names, for previews of limits; 24 bytes each in "
+        "Redis at most. 0: none, no preview (docs/guides/preview.md).",
+    ),
+    _integer("IOTA_TRAFFIC_MINUTES", 60, 1, 1_440, "How long they are kept."),
+    _integer(
+        "IOTA_TRAFFIC_SAMPLE",
+        1,
+        1,
+        10_000,
+        "Requests of one in so many client addresses are kept; 1: of all.",
+    ),
     Variable(
         "IOTA_METRICS_TOKEN",
         "str",

@@ -32,8 +32,10 @@ from apps.ratelimits.storage.server_facts import Scripts, read_servers
 from apps.ratelimits.storage.sweep import Sweeper
 from apps.ratelimits.storage.sweep_page import Swept
 from apps.ratelimits.storage.tally import Tally
+from apps.ratelimits.storage.traffic import TrafficStore
 from apps.ratelimits.storage.usage import UsageStore
 from apps.ratelimits.tests.test_limiter import by_status, make_limiter, rule
+from apps.ratelimits.tests.test_traffic import batch
 
 from . import redis_files
 from .redis_files import SINGLE
@@ -174,6 +176,10 @@ def beat_probe_and_count(limiter) -> None:
     denied.add(Batch([denial], {(1, 1): {A: (1, 0, ())}}))
     assert denied.recent(1)[0].digest(1) == A
     assert denied.top(1, 3_600, 3_600, 1)[0].digest == A
+    traffic = TrafficStore(limiter.client, limiter.keys, 150, 60)
+    for _ in range(3):
+        traffic.add(batch(100))
+    assert sum(map(len, traffic.read())) == 100
     few = rule(number=70, identities=2)
     budgets = IdentityBudgets(limiter.client, limiter.keys, limiter.digests.of, 0)
     budgets.install([few])

@@ -15,8 +15,10 @@ import pytest
 import redis as redis_py
 import requests
 
+from apps.ratelimits.storage.traffic import unpack
 from tests.servers import RedisProcess
 from tests.sites import ROOT, SiteProcess, environment, manage
+from tests.test_redis_files import wait_for
 
 PASSWORD = "redis-password-7f3a"
 SECRETS = {
@@ -201,13 +203,19 @@ def test_worker_and_beat_name_no_secret(tmp_path):
         assert_hidden(said)
 
 
+def unpacked(row: tuple[bytes, dict[bytes, bytes]]) -> object:
+    """What is compressed is looked into."""
+    number, fields = row
+    return number, {name: unpack(value) or value for name, value in fields.items()}
+
+
 def everything(redis: RedisProcess) -> Iterator[tuple[bytes, bytes]]:
     """Every key of the limiter with all that it holds, as bytes."""
     readers = {
         b"string": lambda client, key: client.get(key),
         b"hash": lambda client, key: repr(client.hgetall(key)).encode(),
         b"zset": lambda client, key: repr(client.zrange(key, 0, -1, withscores=True)).encode(),
-        b"stream": lambda client, key: repr(client.xrange(key)).encode(),
+        b"stream": lambda client, key: repr([unpacked(row) for row in client.xrange(key)]).encode(),
         b"list": lambda client, key: repr(client.lrange(key, 0, -1)).encode(),
         b"set": lambda client, key: repr(client.smembers(key)).encode(),
     }
@@ -231,9 +239,11 @@ def test_redis_holds_nobody(secretive):
         if {b"iota:d:", b"iota:de"} <= kinds:
             break
         time.sleep(0.1)
-    # There is something to look at: buckets, the logs beside them, and who was denied.
+    # There is something to look at: buckets, the logs beside them, who was denied, and requests.
     assert kinds >= {b"iota:b:", b"iota:l:", b"iota:d:", b"iota:de"}
     assert b"/~" in dict(held)[b"iota:denied"]
+    wait_for(lambda: len(dict(everything(redis)).get(b"iota:{traffic}", b"")) > 1_000)
+    held = list(everything(redis))
     for hidden in [*HIDDEN, *session_keys]:
         for key, value in held:
             assert hidden.encode() not in key + value

@@ -63,6 +63,7 @@ settings.configure(
         exempt_preflight=True, key_validator="", counted_signals=(), local_processes=1,
         no_ruleset="allow", identity_budget=0, reason_required=False, denied_names=False,
         unknown_limit="raise", check_token="", check_networks=(),
+        traffic_records=1000, traffic_minutes=60, traffic_sample=1,
         redis_operator_url="", redis_sweeper_url="",
     ),
 )

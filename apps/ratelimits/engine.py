@@ -22,6 +22,7 @@ from .policy.facts import ANONYMOUS, RequestFacts, UserFacts
 from .policy.identity import identity_parts
 from .policy.matching import CompiledRule, Index, applies_to, compile_ruleset
 from .policy.rules import Mode, Rule, Ruleset
+from .recording import Recorder
 from .storage.cardinality import IdentityBudgets, IdentityCount
 from .storage.connections import Connections
 from .storage.denied import DeniedStore
@@ -33,6 +34,7 @@ from .storage.packing import PackedLimits
 from .storage.processes import Processes
 from .storage.ruleset_store import RulesetStore
 from .storage.tally import Tally
+from .storage.traffic import TrafficStore
 from .storage.transport import topology
 from .storage.usage import UsageStore
 
@@ -63,6 +65,10 @@ class Engine:
         digests = self.limiter.digests
         self.denied_notes = DeniedNotes(digests, lambda path: kept_path(path, digests))
         self.denied = DeniedStore(client, self.limiter.keys)
+        self.recorder = Recorder(config)
+        self.traffic = TrafficStore(
+            client, self.limiter.keys, config.traffic_records, 60 * config.traffic_minutes
+        )
         self._took = Took(config_load_us=conf.load_us(config))
         self._index = EMPTY_INDEX
         self._follower = Follower(
@@ -136,6 +142,7 @@ class Engine:
             self._poller.join()
             self._in_turn(self.flush_usage, "What was counted last is not in Redis")
             self._in_turn(self.flush_denied, "Who was denied last is not in Redis")
+            self._in_turn(self.flush_traffic, "What was recorded last is not in Redis")
             self._heartbeat.leave()
         self._poller_pid = self._started_pid = None
         atexit.unregister(self.stop)
@@ -157,6 +164,7 @@ class Engine:
             self._in_turn(self.count_identities, "Counting identities failed: the last count stays")
             self._in_turn(self._flush_usage, "What the limiter does is not counted in Redis")
             self._in_turn(self._flush_denied, "Who is denied is not noted in Redis")
+            self._in_turn(self._flush_traffic, "Requests are not recorded for previews")
             if stop.wait(interval_s if follower.settled.is_set() else FIRST_POLL_S):
                 return
 
@@ -226,6 +234,19 @@ class Engine:
                 names,
             )
         )
+
+    def flush_traffic(self) -> None:
+        """Send the requests that this process has seen to Redis, now. Where Redis is away they are
+        lost: a preview can do without."""
+        self._flush_traffic(now=True)
+
+    def _flush_traffic(self, *, now: bool = False) -> None:
+        if not self.recorder.on:
+            return
+        try:
+            self.recorder.flush(self.traffic, now=now)
+        except Unavailable as error:
+            self.limiter.failures.note(error)
 
     def _connections(self) -> Iterable[Connections]:
         return [node.connections for node in self.limiter.redis.nodes]

@@ -6,6 +6,7 @@ Place it behind AuthenticationMiddleware and before any cache middleware.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, cast
@@ -69,8 +70,14 @@ class RateLimitMiddleware:
         user = self.callers.identify(request, candidates)
         decision = engine.decide(candidates, facts, user)
         request._rate_limits = decision  # type: ignore[attr-defined]
+        at_ns, record = time.time_ns(), engine.recorder
         get_response = cast(GetResponse, self.get_response)
-        return answered(request, engine, decision, partial(get_response, request))
+        response = answered(request, engine, decision, partial(get_response, request))
+        if record.on:
+            denied = None if decision.allowed else decision
+            status, streams = response.status_code, response.streaming
+            record.seen(request, facts, user, candidates, at_ns, status, denied, streams=streams)
+        return response
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
         get_response = cast(AsyncGetResponse, self.get_response)
@@ -101,8 +108,19 @@ class RateLimitMiddleware:
         user = await self.callers.aidentify(request, candidates)
         decision = await engine.adecide(candidates, facts, user)
         request._rate_limits = decision  # type: ignore[attr-defined]
+        at_ns, record = time.time_ns(), engine.recorder
         get_response = cast(AsyncGetResponse, self.get_response)
-        return await aanswered(request, engine, decision, partial(get_response, request))
+        try:
+            response = await aanswered(request, engine, decision, partial(get_response, request))
+        except BaseException:
+            if record.on:  # It was counted, though nobody waited for the answer.
+                record.seen(request, facts, user, candidates, at_ns, 0)
+            raise
+        if record.on:
+            denied = None if decision.allowed else decision
+            status, streams = response.status_code, response.streaming
+            record.seen(request, facts, user, candidates, at_ns, status, denied, streams=streams)
+        return response
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         """A view may let pass what ``concurrency`` raises: it is answered as any denial."""

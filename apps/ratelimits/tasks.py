@@ -5,7 +5,7 @@ from __future__ import annotations
 from celery import shared_task
 from django.utils import timezone
 
-from . import clean_up, usage_rolling
+from . import clean_up, previewing, usage_rolling
 from .engine import get_engine
 from .models import SweepRun
 from .storage.errors import Unavailable
@@ -58,3 +58,9 @@ def roll_up_usage() -> int:
         written = 0
     usage_rolling.forget(timezone.now())
     return written
+
+
+@shared_task(name="ratelimits.preview", ignore_result=True)
+def preview(run: int) -> bool:
+    """Try a draft on the record; ``run`` is a PreviewRun's number. Whether it still waited."""
+    return previewing.carry_out(run)

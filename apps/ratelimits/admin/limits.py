@@ -40,6 +40,7 @@ from .in_code import TellsWhatCodeUses
 from .in_force import TellsWhatIsInForce
 from .keeping import TellsWhoIsCounted
 from .life_cycle import PhaseFilter, TellsTheLifeCycle
+from .preview import PreviewsLimits
 from .usage import DeniedFilter, ShowsUsage
 
 MOST_TYPED = 3
@@ -130,6 +131,7 @@ class RateLimitAdmin(
     Explains,
     ShowsIdentities,
     ExchangesLimits,
+    PreviewsLimits,
     TellsTheLifeCycle,
     TellsWhoIsCounted,
     ShowsUsage,
@@ -313,8 +315,11 @@ class RateLimitAdmin(
         self.message_user(request, f"{changed} of {of} changed to {mode.value}.")
 
     class Media:
-        css = {"all": ["ratelimits/usage.css"]}
-        js = (forms.Script("ratelimits/limit_form.js", defer=True),)
+        css = {"all": ["ratelimits/usage.css", "ratelimits/preview.css"]}
+        js = (
+            forms.Script("ratelimits/limit_form.js", defer=True),
+            forms.Script("ratelimits/preview.js", defer=True),
+        )
 
     def get_urls(self) -> list[Any]:
         worded = require_POST(self.admin_site.admin_view(self.sentence_view))

@@ -2,6 +2,7 @@
 
 from .limit import RateLimit, WindowUnit
 from .override import Override
+from .preview import PreviewRun
 from .published import RulesetVersion
 from .sweep import SweepRun
 from .usage import LimitRollUp, RolledUp, TotalRollUp
@@ -9,6 +10,7 @@ from .usage import LimitRollUp, RolledUp, TotalRollUp
 __all__ = [
     "LimitRollUp",
     "Override",
+    "PreviewRun",
     "RateLimit",
     "RolledUp",
     "RulesetVersion",

@@ -13,6 +13,8 @@
 ``<prefix>usage``                           hash: totals of what the limiter did (lua/usage.lua)
 ``<prefix>d:{<limit>}:<hour>``              hash: whom a limit denied most, hourly (lua/denied.lua)
 ``<prefix>denied``                          stream, capped: the last denials (storage/denied.py)
+``<prefix>{traffic}``                       stream, capped: records of recent requests, packed
+``<prefix>{traffic}:upto``                  string: how much was ever put there (lua/traffic.lua)
 
 The braces are a cluster's hash tag: what belongs to one identity, or to the
 identities of one limit, lies in one slot.
@@ -129,6 +131,14 @@ class Keys:
     @property
     def denied(self) -> str:
         return f"{self.prefix}denied"
+
+    @property
+    def traffic(self) -> str:
+        return f"{self.prefix}{{traffic}}"
+
+    @property
+    def traffic_upto(self) -> str:
+        return f"{self.prefix}{{traffic}}:upto"
 
 
 @cache

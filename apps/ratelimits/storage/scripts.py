@@ -23,6 +23,7 @@ PARTS = {
     "identities": ("identities",),
     "usage": ("usage",),
     "denied": ("denied",),
+    "traffic": ("traffic",),
     "sweep_bucket": ("sweep_bucket",),
     "sweep_beside": ("sweep_beside",),
     "sweep_forever": ("sweep_forever",),

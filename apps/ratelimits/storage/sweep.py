@@ -6,7 +6,8 @@ however many keys there are. After each page the sweeper rests at least as long 
 and longer where it would be faster than its rate, so that checks find the server free.
 
 What is removed, and why that is safe: sweep_page.py, living.py. Everything else stays: the
-ruleset, resets (a stream that every write caps), processes, usage, and whatever is not ours.
+ruleset, resets and traffic (streams that every write caps), processes, usage, and whatever is not
+ours.
 """
 
 from __future__ import annotations

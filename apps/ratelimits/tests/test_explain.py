@@ -1,4 +1,4 @@
-"""What the explanation says of canaries, drafts and limits that only code asks for is what happens."""
+"""What is told of canaries, drafts and limits that only code asks for is what happens."""
 
 from __future__ import annotations
 

@@ -209,3 +209,40 @@ def test_a_thousand_limits_are_a_few_statements_and_one_publication(engine, run)
         run("disable --all")
     assert modes() == {f"l-{n}": "off" for n in range(1000)}
     assert len(queries) < 60
+
+
+def test_a_limit_is_tried_at_several_quotas(limits, run, engine, client):
+    engine.refresh()
+    RateLimit.objects.filter(name="login").update(mode="off")
+    engine.refresh()
+    for _ in range(12):
+        client.get("/api/nowhere", REMOTE_ADDR="203.0.113.9")
+    engine.flush_traffic()
+    said = run("preview api --quota 10 --quota 20")
+    assert "quota 5: would have denied 7 of 12 requests, 1 of 1 identities" in said
+    assert "quota 10: would have denied 2 of 12 requests" in said
+    assert "quota 20: would have denied 0 of 12 requests" in said
+    assert "Suggested quota: 12" in said
+    found = json.loads(run("preview api --json"))
+    assert [each["quota"] for each in found["tried"]] == [5]
+    assert found["tried"][0]["draft"]["denied"] == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("preview apis", "There are: api, login, old"),
+        ("preview api", "No request has been recorded yet"),
+    ],
+)
+def test_what_cannot_be_tried_is_said(limits, run, engine, text, why):
+    with pytest.raises(CommandError, match=why):
+        run(text)
+
+
+def test_a_quota_that_cannot_be_is_said(limits, run, engine, client):
+    engine.refresh()
+    client.get("/api/nowhere")
+    engine.flush_traffic()
+    with pytest.raises(CommandError, match="quota is 0"):
+        run("preview api --quota 0")

@@ -18,11 +18,13 @@ from ..subcommands import (
     importing,
     inspecting,
     listing,
+    preview,
     resetting,
 )
 
 SUBCOMMANDS: Mapping[str, ModuleType] = {
     "list": listing,
+    "preview": preview,
     "explain": explaining,
     "inspect": inspecting,
     "reset": resetting,

@@ -1,0 +1,378 @@
+"""Keeps a record of recent requests, on which staff try a limit before they save it.
+
+A request only appends what it has at hand; what of it may be kept is worked out by the engine's
+poller, which sends a batch a second. Nothing is looked up for the record's sake, and no name leaves
+the process: policy/traffic.py says what does.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from django.conf import settings
+from django.http import HttpRequest
+from django.http.request import split_domain_port, validate_host
+from django.urls import Resolver404, resolve
+
+from . import conf
+from .policy.client_ip import UNKNOWN
+from .policy.decision import Decision
+from .policy.facts import ANONYMOUS, RequestFacts, UserFacts
+from .policy.identity import Digests
+from .policy.masking import mask, masked_path
+from .policy.matching import CompiledRule
+from .policy.traffic import ALL_KNOWN, TOOK_UNKNOWN, Batch, Outcome, What, Who, coarse_network
+from .storage.forks import BeginsAnew
+from .storage.traffic import MOST_IN_BATCH, TrafficStore
+from .validators import METHODS
+
+FLUSH_S = 0.8
+MOST_WAITING = 50_000
+MOST_RESOLVED = 500
+"""Of a flush: paths of requests that no view was looked up for, as they were denied."""
+MOST_REMEMBERED = 10_000
+MASK_CHARS = 10
+"""Of a digest that stands for a part of a path: among 100,000 values hardly two are alike."""
+
+
+class Seen(NamedTuple):
+    """A request as the middleware has it, held for a second at most. ``match`` and ``user`` are
+    what Django found, where it looked; ``session``: a cookie names one. What is appended are plain
+    tuples of this form: to make one of these costs half of the whole record."""
+
+    at_ns: int
+    ended_ns: int
+    facts: RequestFacts
+    asked: UserFacts
+    candidates: list[CompiledRule]
+    host: str
+    match: Any
+    user: Any
+    session: bool
+    status: int
+    denied: Decision | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What was looked up for a request's limits."""
+
+    user: bool
+    groups: bool
+    session: bool
+    headers: tuple[str, ...]
+
+
+class Recorder(BeginsAnew):
+    """One per process. ``on``: whether anything is recorded."""
+
+    def __init__(
+        self,
+        config: conf.RateLimitConfig,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.on = config.traffic_records > 0
+        self._sample = config.traffic_sample
+        self._validator = bool(config.key_validator)
+        # Of its own: those whom requests count are not to be forgotten for paths.
+        self._digests = Digests(config.identity_key)
+        self._clock_s = clock_s
+        self._cookie = settings.SESSION_COOKIE_NAME
+        self._by_proxy = settings.USE_X_FORWARDED_HOST
+        super().__init__()
+
+    def _begin(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: deque[tuple[Any, ...]] = deque(maxlen=MOST_WAITING)
+        # Called at each request: bound once.
+        self._append = self._waiting.append
+        self._flushed_s = float("-inf")
+        # What was worked out for the last requests holds for the next ones.
+        self._whats: dict[tuple[Any, ...], What] = {}
+        self._whos: dict[tuple[Any, ...], Who] = {}
+        self._lookups: dict[tuple[int, ...], tuple[list[CompiledRule], _Asked]] = {}
+
+    def seen(
+        self,
+        request: HttpRequest,
+        facts: RequestFacts,
+        asked: UserFacts,
+        candidates: list[CompiledRule],
+        at_ns: int,
+        status: int,
+        denied: Decision | None = None,
+        *,
+        streams: bool = False,
+    ) -> None:
+        """At a request's end. ``at_ns``: when it was decided."""
+        own = request.__dict__
+        meta = request.META
+        self._append(
+            (
+                at_ns,
+                0 if streams else time.time_ns(),
+                facts,
+                asked,
+                candidates,
+                (self._by_proxy and meta.get("HTTP_X_FORWARDED_HOST"))
+                or meta.get("HTTP_HOST")
+                or meta.get("SERVER_NAME", ""),
+                request.resolver_match,
+                own.get("_cached_user") or own.get("_acached_user"),
+                "session" in own and self._cookie in request.COOKIES,
+                status,
+                denied,
+            )
+        )
+
+    def flush(self, store: TrafficStore, *, now: bool = False) -> bool:
+        """Send where a second has gone by, or ``now``: whether there was anything to send. Raises
+        Unavailable; what was to be sent is lost then."""
+        with self._lock:
+            now_s = self._clock_s()
+            if not now and now_s - self._flushed_s < FLUSH_S:
+                return False
+            self._flushed_s = now_s
+            batch = self.take()
+        if len(batch) or batch.lost:
+            store.add(batch)
+            return True
+        return False
+
+    def take(self) -> Batch:
+        """What has come since the last time, without names."""
+        waiting = len(self._waiting)
+        take = self._waiting.popleft
+        batch = Batch(sample=self._sample)
+        # A full queue has dropped some, nobody knows how many.
+        batch.lost = int(waiting >= MOST_WAITING)
+        for memory in (self._whats, self._whos, self._lookups):
+            if len(memory) > MOST_REMEMBERED:
+                memory.clear()
+        tables = _Tables()
+        unresolved = MOST_RESOLVED
+        for _ in range(waiting):
+            seen = Seen(*take())
+            facts, match, asked, denied = seen.facts, seen.match, seen.asked, seen.denied
+            # Equal keys are equal records: one look each tells where that of the batch is.
+            key: tuple[Any, ...] = (
+                facts.address,
+                None if asked is ANONYMOUS else asked,
+                seen.user,
+                seen.session,
+                *map(id, seen.candidates),
+            )
+            who = tables.whos.get(key)
+            if who is None:
+                who = tables.whos[key] = tables.place_of(self._who(seen))
+            if who < 0:
+                continue
+            if len(tables.at_us) >= MOST_IN_BATCH:
+                batch.lost += 1
+                continue
+            key = (facts.method, facts.path, seen.host, match and match.route)
+            what = tables.whats.get(key)
+            if what is None:
+                found, resolved, is_known = self._what(seen, unresolved > 0)
+                unresolved -= resolved
+                what = tables.place_of_what(found)
+                if is_known:
+                    tables.whats[key] = what
+            key = (seen.status, _denied_by(denied) if denied is not None else ())
+            outcome = tables.outcomes.setdefault(key, len(tables.outcomes))
+            took_us = (seen.ended_ns - seen.at_ns) // 1000 if seen.ended_ns else TOOK_UNKNOWN
+            tables.at_us.append(seen.at_ns // 1000)
+            tables.took_us.append(min(max(took_us, 0), TOOK_UNKNOWN))
+            tables.what.append(what)
+            tables.who.append(who)
+            tables.outcome.append(outcome)
+        tables.fill(batch)
+        return batch
+
+    def _what(self, seen: Seen, may_resolve: bool) -> tuple[What, int, bool]:
+        """And how many paths had to be resolved for it, and whether that holds for the next."""
+        facts, match = seen.facts, seen.match
+        key = facts.method, facts.path, seen.host, match and match.route
+        known = self._whats.get(key)
+        if known is not None:
+            return known, 0, True
+        resolved = 0
+        if match is None and may_resolve:
+            resolved = 1  # It was denied, or answered before its view was looked for.
+            try:
+                match = resolve(facts.path)
+            except Resolver404:
+                match = False
+        route: str | None = None
+        arguments: tuple[tuple[str, str], ...] = ()
+        if match:
+            route = match.view_name
+            arguments = tuple(
+                (name, self._digests.of(("argument", str(value))))
+                for name, value in match.kwargs.items()
+            )
+        elif match is False:
+            route = ""
+        found = What(
+            facts.method if facts.method in METHODS else "OTHER",
+            masked_path(facts.path, match.route if match else None, self._mask),
+            self._host(seen.host),
+            route,
+            arguments,
+        )
+        # A path of a hundred kilobytes is not kept in memory; its record is short.
+        if match is not None and len(facts.path) + len(seen.host) <= 1_000:
+            self._whats[key] = found
+        return found, resolved, match is not None
+
+    def override_value(self, target: str, value: str) -> str:
+        """Of a policy.Override, with digests instead of names."""
+        match target:
+            case "user":
+                return self._digests.of(("user", value))
+            case "key":
+                header, whose = value.split(":", 1)
+                return f"{header}:{self._digests.of((f'header {header}', whose))}"
+            case _:
+                return value
+
+    def masked_host(self, host: str) -> str:
+        """As a record has it, where a wildcard lets it through."""
+        return mask(host.lower().removesuffix("."), self._mask)
+
+    def masked(self, path: str) -> str:
+        """As a record has it."""
+        try:
+            route = resolve(path).route
+        except Resolver404:
+            route = None
+        return masked_path(path, route, self._mask)
+
+    def _mask(self, value: str) -> str:
+        return self._digests.of(("path", value))[:MASK_CHARS]
+
+    def _host(self, raw: str) -> str:
+        """Plain where the site's settings name it, a digest where a wildcard of theirs lets it
+        through; empty where Django refuses it."""
+        domain, _ = split_domain_port(raw)
+        allowed = _allowed_hosts()
+        if not domain or not validate_host(domain, allowed):
+            return ""
+        host: str = domain.lower()
+        named = host in allowed or f".{host}" in allowed
+        return host if named else self.masked_host(host)
+
+    def _who(self, seen: Seen) -> Who | None:
+        """None: of an address that is not in the sample."""
+        looked = self._looked(seen.candidates)
+        user, is_staff = seen.asked.pk or "", seen.asked.is_staff
+        if not looked.user and seen.session:
+            # Nobody has asked for a limit's sake. The view may have.
+            known = seen.user
+            if known is None:
+                user = None  # type: ignore[assignment]
+            elif known.is_authenticated:
+                user, is_staff = str(known.pk), bool(known.is_staff)
+        address = seen.facts.address
+        key = address, user, is_staff, seen.asked, looked, seen.session
+        if key not in self._whos:
+            self._whos[key] = self._digested(*key)
+        found = self._whos[key]
+        return found if self._is_sampled(found.address) else None
+
+    def _digested(
+        self,
+        address: str,
+        user: str | None,
+        is_staff: bool,
+        asked: UserFacts,
+        looked: _Asked,
+        has_session: bool,
+    ) -> Who:
+        of = self._digests.of
+        groups: tuple[str, ...] | None = tuple(sorted(asked.groups))
+        session: str | None = asked.session and of(("session", asked.session))
+        if has_session and not (looked.groups and looked.user) and user != "":
+            groups = None
+        if has_session and not looked.session:
+            session = None
+        return Who(
+            address=of(("address", address)),
+            network=UNKNOWN if address == UNKNOWN else coarse_network(address),
+            user=user and of(("user", user)),
+            is_staff=is_staff,
+            groups=groups,
+            session=session,
+            keys=tuple((name, of((f"header {name}", whose))) for name, whose in asked.keys),
+            headers=looked.headers if self._validator else (ALL_KNOWN,),
+        )
+
+    def _is_sampled(self, digest: str) -> bool:
+        return self._sample == 1 or _number(digest) % self._sample == 0
+
+    def _looked(self, candidates: list[CompiledRule]) -> _Asked:
+        key = tuple(map(id, candidates))
+        found = self._lookups.get(key)
+        if found is None:
+            headers = frozenset[str]().union(*(compiled.headers for compiled in candidates))
+            # With the rules themselves, so that none of these ids can be another's meanwhile.
+            found = self._lookups[key] = (
+                candidates,
+                _Asked(
+                    any(compiled.needs_user for compiled in candidates),
+                    any(compiled.needs_groups for compiled in candidates),
+                    any(compiled.needs_session for compiled in candidates),
+                    tuple(sorted(headers)),
+                ),
+            )
+        return found[1]
+
+
+class _Tables:
+    """A batch while it is made: places by what they were made of."""
+
+    def __init__(self) -> None:
+        self.whos: dict[tuple[Any, ...], int] = {}
+        self.whats: dict[tuple[Any, ...], int] = {}
+        self.outcomes: dict[tuple[Any, ...], int] = {}
+        self._whos: dict[Who, int] = {}
+        self._whats: dict[What, int] = {}
+        self.at_us: list[int] = []
+        self.took_us: list[int] = []
+        self.what: list[int] = []
+        self.who: list[int] = []
+        self.outcome: list[int] = []
+
+    def place_of(self, who: Who | None) -> int:
+        """-1 of nobody."""
+        return -1 if who is None else self._whos.setdefault(who, len(self._whos))
+
+    def place_of_what(self, what: What) -> int:
+        return self._whats.setdefault(what, len(self._whats))
+
+    def fill(self, batch: Batch) -> None:
+        batch.whats, batch.whos = list(self._whats), list(self._whos)
+        batch.outcomes = [Outcome(*outcome) for outcome in self.outcomes]
+        for name in ("at_us", "took_us", "what", "who", "outcome"):
+            getattr(batch, name).extend(getattr(self, name))
+
+
+def _allowed_hosts() -> list[str]:
+    if settings.DEBUG and not settings.ALLOWED_HOSTS:
+        return [".localhost", "127.0.0.1", "[::1]"]
+    return [str(host).lower() for host in settings.ALLOWED_HOSTS]
+
+
+@lru_cache(maxsize=10_000)
+def _number(digest: str) -> int:
+    return int.from_bytes(digest[:8].encode(), "big") * 2_654_435_761 >> 16
+
+
+def _denied_by(decision: Decision) -> tuple[int, ...]:
+    return tuple(rule.id for rule in decision.violated)[:20] or (-1,)

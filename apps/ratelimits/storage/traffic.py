@@ -1,0 +1,145 @@
+"""Records of recent requests in Redis: one capped stream, to which each process adds a packed batch
+once a second. What is in a batch: policy/traffic.py."""
+
+from __future__ import annotations
+
+import json
+import sys
+import zlib
+from array import array
+from collections.abc import Iterator
+from typing import Any
+
+import redis
+
+from ..policy.traffic import Batch, Outcome, What, Who
+from . import scripts
+from .failures import as_unavailable
+from .keys import Keys
+from .topology import Client
+
+VERSION = 1
+MOST_IN_BATCH = 20_000
+"""Of one process and flush; what is more is lost, and counted."""
+BYTES_PER_RECORD = 24
+"""That a record may take in the store, on the whole: where records are larger, fewer are kept."""
+ENTRY_BYTES = 120
+"""Of the store's own for each batch, about."""
+MOST_UNPACKED_BYTES = 64 << 20
+PAGE = 64
+"""Batches of one reply: a long one would stop Redis for others."""
+
+_COLUMNS = (("at_us", "I"), ("took_us", "I"), ("what", "I"), ("who", "I"), ("outcome", "H"))
+
+
+def pack(batch: Batch) -> bytes:
+    """Tables as JSON, then column by column; compressed."""
+    base_us = min(batch.at_us, default=0)
+    head = {
+        "n": len(batch),
+        "base": base_us,
+        "sample": batch.sample,
+        "lost": batch.lost,
+        "whats": batch.whats,
+        "whos": batch.whos,
+        "outcomes": batch.outcomes,
+    }
+    text = json.dumps(head, separators=(",", ":")).encode()
+    parts = [len(text).to_bytes(4, "little"), text]
+    for name, code in _COLUMNS:
+        values = getattr(batch, name)
+        column = array(code, (at - base_us for at in values) if name == "at_us" else values)
+        if sys.byteorder == "big":
+            column.byteswap()
+        parts.append(column.tobytes())
+    return bytes([VERSION]) + zlib.compress(b"".join(parts), 1)
+
+
+def unpack(data: bytes) -> Batch | None:
+    """The inverse of ``pack``; None of another version's, or of what is damaged."""
+    try:
+        return _unpack(data)
+    except (ValueError, TypeError, KeyError, IndexError, zlib.error):
+        return None
+
+
+def _unpack(data: bytes) -> Batch:
+    if data[0] != VERSION:
+        raise ValueError("of another version")
+    raw = zlib.decompressobj().decompress(data[1:], MOST_UNPACKED_BYTES)
+    at = 4 + int.from_bytes(raw[:4], "little")
+    head = json.loads(raw[4:at])
+    columns: dict[str, array[int]] = {}
+    for name, code in _COLUMNS:
+        column = array(code)
+        end = at + head["n"] * column.itemsize
+        column.frombytes(raw[at:end])
+        if len(column) != head["n"]:
+            raise ValueError("cut off")
+        if sys.byteorder == "big":
+            column.byteswap()
+        columns[name] = column
+        at = end
+    base_us = head["base"]
+    columns["at_us"] = array("Q", (base_us + later for later in columns["at_us"]))
+    columns["outcome"] = array("I", columns["outcome"])
+    return Batch(
+        [
+            What(method, path, host, route, _pairs(arguments))
+            for method, path, host, route, arguments in head["whats"]
+        ],
+        [_who(*fields) for fields in head["whos"]],
+        [Outcome(status, tuple(numbers)) for status, numbers in head["outcomes"]],
+        sample=head["sample"],
+        lost=head["lost"],
+        **columns,
+    )
+
+
+def _who(
+    address: str, network: str, user: Any, is_staff: bool, groups: Any, session: Any, *known: Any
+) -> Who:
+    keys, headers = known
+    held = None if groups is None else tuple(groups)
+    return Who(address, network, user, is_staff, held, session, _pairs(keys), tuple(headers))
+
+
+def _pairs(raw: Any) -> tuple[tuple[str, str], ...]:
+    return tuple((name, value) for name, value in raw)
+
+
+class TrafficStore:
+    """``most``: records that are kept, ``kept_s`` for how long. Every method raises
+    storage.errors.Unavailable where Redis does not answer."""
+
+    def __init__(self, client: Client, keys: Keys, most: int, kept_s: int) -> None:
+        self._client = client
+        self._keys = keys
+        self._most = most
+        self._kept_ms = kept_s * 1000
+
+    def add(self, batch: Batch) -> None:
+        """One call, which is never sent again: what is lost is lost."""
+        data = pack(batch)
+        weight = max(len(batch), -(-(len(data) + ENTRY_BYTES) // BYTES_PER_RECORD))
+        words = (weight, self._most, self._kept_ms, len(batch), data)
+        source = scripts.load("traffic").source
+        self._ask("eval", source, 2, self._keys.traffic, self._keys.traffic_upto, *words)
+
+    def read(self) -> Iterator[Batch]:
+        """What is kept, batch by batch; what another version has written is passed over."""
+        last = b"-"
+        while True:
+            rows = self._ask("xrange", self._keys.traffic, last, "+", PAGE)
+            for number, row in rows:
+                last = b"(" + number
+                if (batch := unpack(row.get(b"data", b"\0"))) is not None:
+                    yield batch
+            if len(rows) < PAGE:
+                return
+
+    def _ask(self, command: str, *args: Any) -> Any:
+        try:
+            return getattr(self._client, command)(*args)
+        except (redis.RedisError, OSError) as error:
+            raise as_unavailable(error) or error from error
