@@ -25,7 +25,7 @@ from .policy.rules import Mode, Rule, Ruleset
 from .recording import Recorder
 from .storage.cardinality import IdentityBudgets, IdentityCount
 from .storage.connections import Connections
-from .storage.denied import DeniedStore
+from .storage.denied import DeniedStore, Names
 from .storage.denied_notes import MOST_COUNTED, MOST_PATH_CHARS, DeniedNotes, Noted
 from .storage.errors import Unavailable
 from .storage.heartbeat import Heartbeat, Took
@@ -214,7 +214,8 @@ class Engine:
     ) -> None:
         """Never of a request that is allowed."""
         denied = [verdict.rule for verdict in decision.verdicts if _denies(verdict)]
-        whom, names = plan.whom, ()
+        whom = plan.whom
+        names: tuple[tuple[int, Names], ...] = ()
         if plan.limits is None:
             of = self.limiter.digests.of
             whom = tuple(of(identity_parts(rule, facts, user)) for rule in denied)

@@ -91,7 +91,7 @@ class PreviewsLimits:
                 return HttpResponse(status=INVALID)
             return page  # type: ignore[no-any-return]
         shown = replace(
-            self._shown(request, form, limit),
+            self._shown_preview(request, form, limit),
             url=request.path,
             minutes=conf.current().traffic_minutes,
         )
@@ -103,7 +103,7 @@ class PreviewsLimits:
         page.context_data["sentence"] = wording.sentence(form.instance, groups)
         return page  # type: ignore[no-any-return]
 
-    def _shown(self, request: HttpRequest, form: Any, limit: RateLimit | None) -> Shown:
+    def _shown_preview(self, request: HttpRequest, form: Any, limit: RateLimit | None) -> Shown:
         user: Any = request.user
         previewing.mark_lost()
         if "preview_stop" in request.POST:
