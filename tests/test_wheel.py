@@ -95,6 +95,11 @@ chosen = {"action": "enforce", "_selected_action": [RateLimit.objects.get().pk]}
 asked = staff.post("/admin/ratelimits/ratelimit/", chosen)
 assert b"Nothing has been changed yet" in asked.content, asked.content
 assert b"takes 2 requests in a row" in asked.content
+# So does it explain a request, and show an identity.
+root = "/admin/ratelimits/ratelimit/"
+typed = {"method": "GET", "path": "/x", "address": "127.0.0.1"}
+assert b"no limit matches it" in staff.post(f"{root}explain/", typed).content
+assert b"no limit has anything counted" in staff.post(f"{root}identity/", typed).content
 # The history, the way back and its question too.
 limit = RateLimit.objects.get()
 limit.quota = 5
