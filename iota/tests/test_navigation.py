@@ -30,7 +30,7 @@ def test_what_people_come_for_is_there_and_first(admin_user):
     found = of(admin_user)
     assert list(found)[:3] == ["Rate limits", "Monitoring", "Benchmarks"]
     assert found["Rate limits"] == [
-        "Rate limits", "Explain", "Identities", "Overrides", "Clean-up",
+        "Rate limits", "Explain", "Identities", "Recent edits", "Overrides", "Clean-up",
     ]  # fmt: skip
     assert found["Monitoring"][:3] == ["Health", "Alerts", "Doctor"]
     assert found["Benchmarks"][0] == "Trends"
