@@ -188,3 +188,21 @@ def test_a_thousand_limits_are_a_few_statements_and_one_publication(engine, run)
         run("disable --all")
     assert modes() == {f"l-{n}": "off" for n in range(1000)}
     assert len(queries) < 60
+
+
+def test_drafts_stay_what_they_are(limits, run):
+    RateLimit.objects.filter(name="login").update(mode="draft")
+    assert "login" not in run("disable --all")
+    assert "(1 already)" in run("disable login")
+    assert RateLimit.objects.get(name="login").mode == "draft"
+
+
+def test_a_limit_becomes_a_canary_where_it_can(limits, run):
+    run("enable login:canary")
+    assert RateLimit.objects.get(name="login").mode == "canary"
+    RateLimit.objects.filter(name="api").update(counted_by="everyone")
+    with pytest.raises(CommandError, match="api cannot be a canary: everyone together .* Nothing"):
+        run("enable api:canary login:enforce")
+    assert RateLimit.objects.get(name="login").mode == "canary"
+    with pytest.raises(CommandError, match="'draft' is no mode"):
+        run("enable login:draft")
