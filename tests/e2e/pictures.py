@@ -1,4 +1,4 @@
-"""Pictures of pages for the docs, where a run of the browser tests is asked for them."""
+"""Pictures of pages for the docs, where IOTA_PICTURES names a folder for them."""
 
 from __future__ import annotations
 
