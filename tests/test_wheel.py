@@ -94,7 +94,7 @@ limit = RateLimit.objects.get()
 limit.quota = 5
 limit.save()
 root = "/admin/ratelimits/ratelimit/"
-back = f"{root}{limit.pk}/history/{limit.history.last().pk}/"
+back = f"{root}{limit.pk}/history/{limit.history.all()[1].pk}/"
 assert b"Roll back to this" in staff.get(f"{root}{limit.pk}/history/").content
 assert b"Recent edits" in staff.get(f"{root}edits/").content
 assert b"Reason" in staff.get(f"{root}{limit.pk}/delete/").content
