@@ -53,7 +53,7 @@ def test_a_name_in_code_becomes_a_limit(site):
         assert fits(dark)
         picture(dark, "in-code-phone")
 
-        page = opened(browser, site.url, viewport={"width": 1600, "height": 900})
+        page = opened(browser, site.url, viewport={"width": 1280, "height": 700})
         page.goto(site.url + LIST)
         wanted = page.locator("#wanted")
         expect(wanted).to_contain_text("tests.shop.export (rate_limit) at /shop/export")
