@@ -20,6 +20,8 @@ import redis
 from .clusters import ClusterProcesses
 from .servers import RedisProcess, flavours
 
+PICTURES = "IOTA_PICTURES"
+"""Of tests/e2e/pictures.py."""
 OURS = ("IOTA_", "REDIS_", "CELERY_", "DATABASE_")
 
 _server = RedisProcess()
@@ -28,6 +30,7 @@ _server = RedisProcess()
 @pytest.hookimpl(wrapper=True)
 def pytest_load_initial_conftests() -> Generator[None, object, object]:
     """A wrapper, since pytest-django's own hook loads the settings and is first otherwise."""
+    pictures = os.environ.get(PICTURES)
     for name in [name for name in os.environ if name.startswith(OURS)]:
         del os.environ[name]
     folder = tempfile.mkdtemp(prefix="iota-tests-")
@@ -45,7 +48,11 @@ def pytest_load_initial_conftests() -> Generator[None, object, object]:
         IOTA_REDIS_TIMEOUT_MS="1000",
         ALLOWED_HOSTS="testserver,localhost,127.0.0.1",
     )
-    return (yield)
+    result = yield
+    # Only now: to the settings it would be a variable that they do not know.
+    if pictures:
+        os.environ[PICTURES] = pictures
+    return result
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Pictures for the docs, where a test run is told to make them."""
+"""Pictures of pages for the docs, where IOTA_PICTURES names a folder for them."""
 
 from __future__ import annotations
 
