@@ -142,9 +142,11 @@ FILES = (
 from django.contrib import admin
 from django.contrib.auth.models import User
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test.utils import setup_test_environment
 from iota_ratelimits.models import RateLimit
 
 LIST = "/admin/ratelimits/ratelimit/"
+setup_test_environment()
 urlpatterns.append(path("admin/", admin.site.urls))
 staff = Client()
 staff.force_login(User.objects.create_superuser("ada"))
