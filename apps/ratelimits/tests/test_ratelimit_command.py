@@ -259,7 +259,7 @@ def test_a_limit_becomes_a_canary_where_it_can(limits, run):
     run("enable login:canary")
     assert RateLimit.objects.get(name="login").mode == "canary"
     RateLimit.objects.filter(name="api").update(counted_by="everyone")
-    with pytest.raises(CommandError, match="api cannot be a canary: everyone together .* Nothing"):
+    with pytest.raises(CommandError, match=r"api cannot be a canary: everyone together .* Nothing"):
         run("enable api:canary login:enforce")
     assert RateLimit.objects.get(name="login").mode == "canary"
     with pytest.raises(CommandError, match="'draft' is no mode"):
