@@ -13,6 +13,7 @@ from typing import Any
 
 import requests
 
+from .plugin import PICTURES
 from .servers import RedisProcess, free_port
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -80,8 +81,10 @@ class SiteProcess:
 
 def environment(folder: Path, redis_url: str, **changes: str) -> dict[str, str]:
     """For a site with a database of its own."""
+    # To the settings it would be a variable that they do not know.
+    outer = {name: value for name, value in os.environ.items() if name != PICTURES}
     return {
-        **os.environ,
+        **outer,
         "DATABASE_URL": f"sqlite:///{folder}/site.sqlite3",
         "REDIS_URL": redis_url,
         **changes,

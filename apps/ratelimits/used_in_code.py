@@ -16,7 +16,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 MOST_NAMES = 1_000
 """Code may make names up as it runs."""
-MOST_PLACES = 20
+MOST_PLACES = 500
 _NOT_OURS = ("django.utils.decorators",)
 
 

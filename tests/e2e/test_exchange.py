@@ -55,13 +55,14 @@ def test_a_file_is_looked_at_confirmed_and_in_force(demo, password):  # noqa: F8
         choose(page, "limits.yaml", FILE)
         page.click("button[type=submit]:has-text('Submit')")
         expect(page.get_by_text("limits.yaml: 1 new, 1 changed, 0 unchanged")).to_be_visible()
-        expect(page.locator("section.change.changed del").first).to_have_text("100000")
+        expect(page.locator("section.change.changed del").first).to_have_text("100,000")
         assert fits(page)
         picture(page, "import-narrow")
 
         page = signed_in(browser, demo.url, password, viewport={"width": 1280, "height": 900})
         page.goto(f"{demo.url}{LIMITS}")
         page.click("a[href$='/import/']")
+        picture(page, "import-file")
         choose(page, "limits.yaml", FILE)
         page.click("button[type=submit]:has-text('Submit')")
         expect(page.get_by_text("Nothing has been changed yet")).to_be_visible()
@@ -78,6 +79,7 @@ def test_a_file_is_looked_at_confirmed_and_in_force(demo, password):  # noqa: F8
 
         # The file that the page gives is the file that it takes: nothing to do.
         page.goto(f"{demo.url}{LIMITS}export/")
+        picture(page, "export")
         page.select_option("select[name=format]", label="json")
         with page.expect_download() as download:
             page.click("button[type=submit]:has-text('Submit')")

@@ -73,6 +73,7 @@ def test_an_editor_cannot_enforce_and_is_told_before(browser, site):
     page.fill("input[name=name]", "tried-out")
     page.fill("input[name=quota]", "50")
     expect(page.locator("#limit-sentence")).to_contain_text("call 50 times per minute")
+    page.evaluate("scrollTo(0, 0)")
     picture(page, "editor-form")
     page.fill("input[name=change_reason]", "To see who comes")
     page.click("button[name=_continue]")

@@ -1,4 +1,4 @@
-"""Import and export beside the lists of limits and overrides, where ``import_export`` is installed."""
+"""Import and export beside the lists, where ``import_export`` is installed."""
 
 from __future__ import annotations
 

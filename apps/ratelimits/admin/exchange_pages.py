@@ -173,6 +173,11 @@ class Exchanges(ImportExportMixin):  # type: ignore[misc]
         """Always the same: it is a file's name in version control."""
         return f"{self.opts.verbose_name_plural.replace(' ', '-')}.{file_format.get_extension()}"
 
+    def init_request_context_data(self, request: HttpRequest, form: Any) -> dict[str, Any]:
+        context: dict[str, Any] = super().init_request_context_data(request, form)
+        # All fields, always: their names would be half the page.
+        return {**context, "title": f"Export {self.opts.verbose_name_plural}", "fields_list": []}
+
     def objections(self, request: HttpRequest, result: Imported) -> Sequence[str]:
         """What speaks against it. Within the import's transaction: the tables are as after it."""
         raise NotImplementedError

@@ -21,6 +21,7 @@ from .. import conf, used_in_code
 from ..models import RateLimit
 
 MOST_SHOWN = 10
+MOST_IN_LINE = 3
 UNSEEN = "Workers and commands load other code: what only they ask for is not known here."
 
 
@@ -68,7 +69,7 @@ def wanted() -> list[Wanted]:
     return [
         Wanted(
             name,
-            "; ".join(str(use) for use in places),
+            "; ".join(_first(places, MOST_IN_LINE)),
             f"{add}?{urlencode({'name': name, 'path_kind': RateLimit.PathKind.NAMED.value})}",
         )
         for name, places in uses.items()
@@ -83,9 +84,14 @@ def told_of(limit: RateLimit) -> str:
     if not places:
         nowhere = "Nowhere that this process knows of, so nothing is counted." if by_name else "No."
         return f"{nowhere} {UNSEEN}" if by_name else nowhere
-    listed = format_html_join("", "<li>{}</li>", ((str(use),) for use in places))
+    listed = format_html_join("", "<li>{}</li>", ((use,) for use in _first(places, MOST_SHOWN)))
     twice = "" if by_name else " It covers paths too: each request is charged once."
     return format_html("<ul>{}</ul><p>{}{}</p>", listed, UNSEEN, twice)
+
+
+def _first(places: list[used_in_code.Use], most: int) -> list[str]:
+    more = [f"{len(places) - most:,} more"] if len(places) > most else []
+    return [*map(str, places[:most]), *more]
 
 
 def _told(found: list[Wanted], may_add: bool) -> SafeString:

@@ -127,6 +127,8 @@ def as_text(value: Any) -> str:
         return "(empty)"
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, int):
+        return f"{value:,}"
     text = ", ".join(value) if isinstance(value, list) else str(value)
     return text if text.isprintable() else json.dumps(text)
 

@@ -232,7 +232,9 @@ class PublishedResource(ModelResource):  # type: ignore[misc]
         row_result.change = self._change(kind, row_result.instance, self._was, kwargs["row_number"])
 
     def _change(self, kind: Kind, instance: Any, was: Words, number: int | None = None) -> Change:
-        fields = tuple(compared(was, self.words(instance), self.labels))
+        found = compared(was, self.words(instance), self.labels)
+        # What is new says its name once.
+        fields = tuple(one for one in found if kind is not Kind.NEW or one.name != "name")
         return Change(kind, self.name_of(instance), number, fields)
 
     def name_of(self, instance: Any) -> str:

@@ -21,7 +21,7 @@ import os
 import threading
 import time
 from bisect import bisect_right
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -167,25 +167,31 @@ class Tally(BeginsAnew):
     def _add_said(self) -> None:
         counted = self._counted
         took: list[int] = []
-        said: Counter[PackedLimits | int] = Counter()
-        spent_ns: Counter[PackedLimits | int] = Counter()
+        # The times of the requests of which each thing was said.
+        times_ns: defaultdict[PackedLimits | int, list[int]] = defaultdict(list)
         of_request: list[PackedLimits | int] = []
+        limits: PackedLimits | None = None
         for what in _taken(self._said):
-            # Where the oldest were lost, what is left of a request may be its time alone.
-            if isinstance(what, int) and what >= 0:
-                took.append(what)
-                for one in of_request:
-                    said[one] += 1
-                    spent_ns[one] += what
-                of_request.clear()
-            else:
+            if not isinstance(what, int):
+                limits = what
+            elif what < 0:
                 of_request.append(what)
-        denied = said.pop(_REFUSED, 0)
+            else:
+                # Where the oldest were lost, what is left of a request may be its time alone.
+                took.append(what)
+                if limits is not None:
+                    times_ns[limits].append(what)
+                    limits = None
+                if of_request:
+                    for one in of_request:
+                        times_ns[one].append(what)
+                    of_request.clear()
+        denied = len(times_ns.pop(_REFUSED, ()))
         counted["allowed"] += len(took) - denied
         counted["denied"] += denied
-        counted["degraded"] += said.pop(_WITHOUT_REDIS, 0)
-        for what, times in said.items():
-            sum_us = round(spent_ns[what] / 1000)
+        counted["degraded"] += len(times_ns.pop(_WITHOUT_REDIS, ()))
+        for what, spent in times_ns.items():
+            times, sum_us = len(spent), round(sum(spent) / 1000)
             if isinstance(what, PackedLimits):
                 for rule in what.rules:
                     fields = limit_fields(rule.id)

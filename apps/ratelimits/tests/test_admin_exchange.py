@@ -150,7 +150,7 @@ def test_what_was_edited_meanwhile_is_shown_once_more(staff):
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ([{"name": "one", "qouta": 5}], "Row 1 (one), 'qouta': There is no such field. Did you mean"),
+        ([{"name": "one", "qouta": 5}], "Row 1 (one), 'qouta': There is no such field. Did you"),
         ([NEW, {"name": "one", "quota": "many"}], "Row 2 (one), quota: 'many' is no whole number"),
         ([{"name": "one", "quota": 5, "cost": 9}], "Row 1 (one), quota: a request costs 9"),
         ([{"name": "No slug", "quota": 5}], "name: Use 1 to 64 lower-case letters"),

@@ -103,6 +103,17 @@ def test_the_form_says_where_a_limit_is_used(staff):
     assert "Nowhere that this process knows of" in page
 
 
+def test_many_places_are_shortened(staff):
+    for number in range(30):
+        used_in_code.note(["exports"], f"shop.tasks.run_{number:02}", "check")
+    assert wanted(staff.get(LIST)).count("(check)") == 2
+    assert "28 more" in wanted(staff.get(LIST))
+    limit = RateLimit.objects.create(name="exports", quota=1, path_kind="named")
+    page = staff.get(f"{LIST}{limit.pk}/change/").content.decode()
+    assert page.count("(check)</li>") == 9
+    assert "<li>21 more</li>" in page
+
+
 def test_a_named_limit_is_put_in_words():
     limit = RateLimit(name="exports", quota=10, path_kind="named")
     assert wording.sentence(limit, ()) == (

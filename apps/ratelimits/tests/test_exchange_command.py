@@ -44,7 +44,9 @@ def test_an_export_is_a_file_that_changes_nothing(limits, run, tmp_path):
     assert run("export").encode() == first
 
 
-def test_the_diff_names_each_field_before_anything_is_changed(limits, run, tmp_path, engine):
+def test_the_diff_names_each_field_before_anything_is_changed(
+    limits, run, tmp_path, engine, capsys
+):
     rows = [
         {"name": "login", "quota": 9, "message": "a\nb\x1b[31m"},
         {"name": "search", "quota": 3, "path_kind": "any"},
@@ -53,6 +55,7 @@ def test_the_diff_names_each_field_before_anything_is_changed(limits, run, tmp_p
     with pytest.raises(SystemExit) as changes:
         run("import new.json --dry-run --prune")
     assert changes.value.code == 2
+    assert "Would be done: 1 new, 1 changed, 1 switched off" in capsys.readouterr().out
     assert RateLimit.objects.count() == 2
     said = run("import new.json --prune")
     assert said.splitlines() == [
@@ -60,7 +63,6 @@ def test_the_diff_names_each_field_before_anything_is_changed(limits, run, tmp_p
         "    quota: 5 -> 9",
         '    message: (empty) -> "a\\nb\\u001b[31m"',
         "+ search (new)",
-        "    name: search",
         "    quota: 3",
         "- api (not in the file)",
         "    mode: shadow -> off",

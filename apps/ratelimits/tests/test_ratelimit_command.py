@@ -246,3 +246,21 @@ def test_a_quota_that_cannot_be_is_said(limits, run, engine, client):
     engine.flush_traffic()
     with pytest.raises(CommandError, match="quota is 0"):
         run("preview api --quota 0")
+
+
+def test_drafts_stay_what_they_are(limits, run):
+    RateLimit.objects.filter(name="login").update(mode="draft")
+    assert "login" not in run("disable --all")
+    assert "(1 already)" in run("disable login")
+    assert RateLimit.objects.get(name="login").mode == "draft"
+
+
+def test_a_limit_becomes_a_canary_where_it_can(limits, run):
+    run("enable login:canary")
+    assert RateLimit.objects.get(name="login").mode == "canary"
+    RateLimit.objects.filter(name="api").update(counted_by="everyone")
+    with pytest.raises(CommandError, match=r"api cannot be a canary: everyone together .* Nothing"):
+        run("enable api:canary login:enforce")
+    assert RateLimit.objects.get(name="login").mode == "canary"
+    with pytest.raises(CommandError, match="'draft' is no mode"):
+        run("enable login:draft")
