@@ -73,10 +73,10 @@ class RateLimitMiddleware:
         decision = engine.decide(candidates, facts, user)
         at_ns, record = time.time_ns(), engine.recorder
         if not decision.allowed:
-            response = denied_response(request, decision)
+            denied = denied_response(request, decision)
             if record.on:
-                record.seen(request, facts, user, candidates, at_ns, response.status_code, decision)
-            return response
+                record.seen(request, facts, user, candidates, at_ns, denied.status_code, decision)
+            return denied
         try:
             response, decision = self._answer(request, engine, decision)
         except BaseException:
@@ -119,10 +119,10 @@ class RateLimitMiddleware:
         decision = await engine.adecide(candidates, facts, user)
         at_ns, record = time.time_ns(), engine.recorder
         if not decision.allowed:
-            response = denied_response(request, decision)
+            denied = denied_response(request, decision)
             if record.on:
-                record.seen(request, facts, user, candidates, at_ns, response.status_code, decision)
-            return response
+                record.seen(request, facts, user, candidates, at_ns, denied.status_code, decision)
+            return denied
         release = _Release(engine, decision.held)
         try:
             response, decision = await self._aanswer(request, engine, decision)
