@@ -393,7 +393,7 @@ VARIABLES = (
         200_000,
         0,
         1_000_000,
-        "Recent requests that are kept, without names, for previews of limits; 24 bytes each in "
+        "Recent requests that are kept, without names, for previews of limits; 40 bytes each in "
         "Redis at most. 0: none, no preview (docs/guides/preview.md).",
     ),
     _integer("IOTA_TRAFFIC_MINUTES", 60, 1, 1_440, "How long they are kept."),

@@ -21,7 +21,7 @@ from .topology import Client
 VERSION = 1
 MOST_IN_BATCH = 20_000
 """Of one process and flush; what is more is lost, and counted."""
-BYTES_PER_RECORD = 24
+BYTES_PER_RECORD = 40
 """That a record may take in the store, on the whole: where records are larger, fewer are kept."""
 ENTRY_BYTES = 120
 """Of the store's own for each batch, about."""
