@@ -24,7 +24,7 @@ from .policy.matching import CompiledRule, applies_to, conditions_of
 from .policy.overriding import override_for
 from .policy.rules import Algorithm, Audience, CountedBy, Mode, OverrideAction, Rule
 from .request_facts import user_facts
-from .standings import Bar, bar, look
+from .standings import Bar, bar, look, patiently
 from .storage import packing
 from .storage.limiter import Target
 
@@ -138,7 +138,7 @@ def inspect(engine: Engine, subject: Subject) -> Inspection:
 def _by_digest(engine: Engine, subject: Subject) -> Inspection:
     digest = subject.digest
     asked = packing.command("GET", engine.limiter.keys.bucket(digest))
-    raw = engine.limiter.redis.ask(asked, "", digest)
+    raw = patiently(lambda: engine.limiter.redis.ask(asked, "", digest))
     try:
         held = packing.limits_in(raw) if raw else frozenset[int]()
     except ValueError:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 from .engine import Engine
 from .policy.decision import Verdict
@@ -11,6 +13,8 @@ from .policy.explaining import capacity, used
 from .policy.rules import Algorithm
 from .storage.errors import Unavailable
 from .storage.limiter import Target
+
+_T = TypeVar("_T")
 
 MOST_AT_ONCE = 100
 """Limits of one call: a call stops Redis for others."""
@@ -68,11 +72,24 @@ def look(engine: Engine, targets: Sequence[Target]) -> list[Verdict]:
     found: dict[int, Verdict] = {}
     for at in range(0, len(targets), MOST_AT_ONCE):
         part = targets[at : at + MOST_AT_ONCE]
-        verdicts = engine.limiter.peek(part).verdicts
-        if len(verdicts) != len(part) or any(verdict.degraded for verdict in verdicts):
-            raise Unavailable("Redis does not answer: where the counters stand is not known.")
+        verdicts = patiently(partial(_peeked, engine, part))
         found.update((verdict.rule.id, verdict) for verdict in verdicts)
     return [found[target.rule.id] for target in targets]
+
+
+def patiently(ask: Callable[[], _T]) -> _T:
+    """What changes nothing may be asked twice: a page can wait where a request could not."""
+    try:
+        return ask()
+    except Unavailable:
+        return ask()
+
+
+def _peeked(engine: Engine, part: Sequence[Target]) -> Sequence[Verdict]:
+    verdicts = engine.limiter.peek(part).verdicts
+    if len(verdicts) != len(part) or any(verdict.degraded for verdict in verdicts):
+        raise Unavailable("Redis does not answer: where the counters stand is not known.")
+    return verdicts
 
 
 def span(seconds: int) -> str:
