@@ -122,6 +122,8 @@ def _of_proxy(engine: Engine, request: HttpRequest, proxy: str, rest: str) -> De
     decision = engine.check(plan)
     if decision is not ALLOWED:
         engine.tally.checked(plan.limits, decision, time.perf_counter_ns() - began_ns)
+        if not decision.allowed:
+            engine.note_denied(plan, decision, facts, user)
     return decision
 
 

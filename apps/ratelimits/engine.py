@@ -209,10 +209,10 @@ class Engine:
         except Unavailable as error:
             self.limiter.failures.note(error)
 
-    def _note_denied(
+    def note_denied(
         self, plan: Plan, decision: Decision, facts: RequestFacts, user: UserFacts
     ) -> None:
-        """Never of a request that is allowed."""
+        """For the lists of who was denied; never of a request that is allowed."""
         denied = [verdict.rule for verdict in decision.verdicts if _denies(verdict)]
         whom = plan.whom
         names: tuple[tuple[int, Names], ...] = ()
@@ -353,7 +353,7 @@ class Engine:
         if decision is not ALLOWED:
             self.tally.checked(plan.limits, decision, time.perf_counter_ns() - began_ns)
             if not decision.allowed:
-                self._note_denied(plan, decision, facts, user)
+                self.note_denied(plan, decision, facts, user)
         return decision
 
     async def adecide(
@@ -366,7 +366,7 @@ class Engine:
         if decision is not ALLOWED:
             self.tally.checked(plan.limits, decision, time.perf_counter_ns() - began_ns)
             if not decision.allowed:
-                self._note_denied(plan, decision, facts, user)
+                self.note_denied(plan, decision, facts, user)
         return decision
 
     def check(self, plan: Plan, *, charge: bool = True) -> Decision:

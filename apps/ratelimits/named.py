@@ -139,7 +139,7 @@ class _Asking:
             return plan, Plan()
         decision = self.engine.check(plan, charge=charge)
         if charge:
-            self._counted(plan, decision, began_ns)
+            self._counted(plan, decision, began_ns, user)
         return decision, plan
 
     async def adecide(self, user: UserFacts) -> tuple[Decision, Plan]:
@@ -148,13 +148,19 @@ class _Asking:
         if isinstance(plan, Decision):
             return plan, Plan()
         decision = await self.engine.acheck(plan)
-        self._counted(plan, decision, began_ns)
+        self._counted(plan, decision, began_ns, user)
         return decision, plan
 
-    def _counted(self, plan: Plan, decision: Decision, began_ns: int) -> None:
+    def _counted(self, plan: Plan, decision: Decision, began_ns: int, user: UserFacts) -> None:
         if decision is not ALLOWED:
             took_ns = time.perf_counter_ns() - began_ns
             self.engine.tally.checked(plan.limits, decision, took_ns)
+            if not decision.allowed:
+                facts = self.facts
+                if self.named is not None:
+                    user = self.named.user(user, self.rules)
+                    facts = self.named.facts(facts, self.rules)
+                self.engine.note_denied(plan, decision, facts, user)
 
     def note(self, decision: Decision, plan: Plan) -> None:
         """These limits were charged for the request: once for one identity."""

@@ -24,6 +24,7 @@ from django.views.decorators.http import require_POST
 from import_export.admin import ImportExportMixin
 from import_export.tmp_storages import BaseStorage
 
+from .. import rights
 from ..exchange.changes import Change, Changes, Kind
 from ..exchange.formats import FORMATS, Rows, Unreadable, format_of
 from ..exchange.resources import Imported, LimitResource, OverrideResource
@@ -158,7 +159,9 @@ class Exchanges(ImportExportMixin):  # type: ignore[misc]
         return False  # Whatever the site's settings say of other pages.
 
     def has_import_permission(self, request: HttpRequest) -> bool:
-        return bool(self.has_add_permission(request) and self.has_change_permission(request))
+        """A publisher's: a file may enforce what it brings."""
+        may_edit = self.has_add_permission(request) and self.has_change_permission(request)
+        return bool(may_edit and rights.may_publish(request.user))
 
     def has_export_permission(self, request: HttpRequest) -> bool:
         return bool(self.has_view_permission(request))

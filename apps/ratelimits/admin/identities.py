@@ -25,7 +25,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.views.decorators.debug import sensitive_post_parameters
 
-from .. import exempting
+from .. import exempting, rights
 from ..engine import Engine, get_engine
 from ..inspecting import Inspection, Subject, inspect, reset
 from ..models import Override, RateLimit
@@ -92,7 +92,9 @@ def _may(request: HttpRequest) -> dict[str, bool]:
 
 
 def _may_except(request: HttpRequest) -> bool:
-    return request.user.has_perms(["ratelimits.add_override", "ratelimits.change_override"])
+    """A publisher's: it is of every limit, and so of those that are enforced."""
+    may_edit = ["ratelimits.add_override", "ratelimits.change_override"]
+    return request.user.has_perms(may_edit) and rights.may_publish(request.user)
 
 
 def _about(request: HttpRequest, page: Any, engine: Engine, subject: Subject) -> dict[str, Any]:

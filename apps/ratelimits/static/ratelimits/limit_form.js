@@ -64,7 +64,7 @@
   const weigh = async () => {
     const keeping = document.getElementById("limit-keeping");
     const wanted = rate();
-    if (!keeping || wanted === told) return;
+    if (!keeping || !keeping.dataset.url || wanted === told) return;
     told = wanted;
     if (weighing) weighing.abort();
     weighing = new AbortController();
