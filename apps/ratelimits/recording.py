@@ -140,10 +140,11 @@ class Recorder(BeginsAnew):
                 return False
             self._flushed_s = now_s
             batch = self.take()
-        if len(batch) or batch.lost:
-            store.add(batch)
-            return True
-        return False
+            # Within the lock: whoever flushes finds all of it sent.
+            if len(batch) or batch.lost:
+                store.add(batch)
+                return True
+            return False
 
     def take(self) -> Batch:
         """What has come since the last time, without names."""

@@ -229,15 +229,17 @@ def test_only_what_the_list_shows_is_exported(staff):
         (("view",), True, False),
         (("view", "add"), True, False),
         (("view", "change"), True, False),
-        (("view", "add", "change"), True, True),
+        (("view", "add", "change"), True, False),
+        (("view", "add", "change", "publish"), True, True),
     ],
 )
-def test_export_needs_view_and_import_needs_add_and_change(
+def test_export_needs_view_and_import_is_a_publishers(
     engine, page, permissions, may_export, may_import
 ):
     model = page.strip("/").rpartition("/")[2]
     user = User.objects.create_user("ada", is_staff=True)
-    codes = [f"{permission}_{model}" for permission in permissions]
+    codes = [f"{permission}_{model}" for permission in permissions if permission != "publish"]
+    codes += ["publish_ratelimit"] if "publish" in permissions else []
     user.user_permissions.set(Permission.objects.filter(codename__in=codes))
     client = Client()
     client.force_login(user)

@@ -16,7 +16,7 @@ from .test_admin_sweeps import person, text
 
 PAGE = "/admin/ratelimits/ratelimit/identity/"
 ADDRESS = "203.0.113.9"
-ALL = ("view_ratelimit", "reset_identity", "add_override", "change_override")
+ALL = ("view_ratelimit", "reset_identity", "add_override", "change_override", "publish_ratelimit")
 
 
 @pytest.fixture
@@ -207,8 +207,9 @@ def test_each_page_and_button_for_who_may(engine, limits, client):
         (): (403, 403, 403),
         ("view_ratelimit",): (200, 403, 403),
         ("view_ratelimit", "reset_identity"): (200, 200, 403),
-        ("view_ratelimit", "add_override", "change_override"): (200, 403, 200),
-        ("reset_identity", "add_override", "change_override"): (403, 403, 403),
+        ("view_ratelimit", "add_override", "change_override"): (200, 403, 403),
+        ("view_ratelimit", "add_override", "change_override", "publish_ratelimit"): (200, 403, 200),
+        ("reset_identity", "add_override", "change_override", "publish_ratelimit"): (403, 403, 403),
     }
     block = {"what": "block", "target": "network", "preset": "hour", "confirmed": "1"}
     for codenames, (look, reset, blocked) in cases.items():
