@@ -115,7 +115,7 @@ PAGES = {
     "ratelimits_explain": Page(VIEWER, VIEWER),
     "ratelimits_identity": Page(VIEWER, VIEWER),
     "ratelimits_ratelimit_usage": Page(VIEWER, VIEWER, of="ratelimits_ratelimit"),
-    "ratelimits_life": button(EDITOR, post=200),
+    "ratelimits_life": button(EDITOR, post=204),
     "ratelimits_keeping": button(EDITOR, of="ratelimits_ratelimit", post=200),
     "ratelimits_preview": Page(EDITOR, EDITOR, get=302, of="ratelimits_ratelimit"),
     "ratelimits_preview_add": Page(EDITOR, EDITOR, get=302),

@@ -21,6 +21,7 @@ from import_export.formats import base_formats
 
 from .widgets import shown
 
+UNICODE_BREAK = re.compile("[\x85\u2028\u2029]")
 MAX_FILE_BYTES = 20_000_000
 MISSING: Any = type("Missing", (), {"__repr__": lambda self: "MISSING"})()
 FORMULA = "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"
@@ -124,8 +125,20 @@ class Yaml(Rows):
     def write(self, fields: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
         # A row at a time: a blank line between them is what a diff and a reader hold on to.
         form: Any = {"allow_unicode": True, "sort_keys": False, "width": 1_000}
-        written = [yaml.dump([dict(row)], Dumper=yaml.SafeDumper, **form) for row in rows]
+        written = [yaml.dump([dict(row)], Dumper=_Dumper, **form) for row in rows]
         return "\n".join(written) or "[]\n"
+
+
+class _Dumper(yaml.SafeDumper):
+    """Line breaks of Unicode as escapes: as they are, between quotes, they are read as spaces."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = '"' if UNICODE_BREAK.search(text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]

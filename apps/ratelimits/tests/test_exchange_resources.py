@@ -395,3 +395,12 @@ def test_the_same_limits_are_the_same_bytes_whatever_the_database_sorts_by():
         rows = list(RateLimit.objects.order_by("-pk"))
         assert known().export_data(LimitResource().export(queryset=rows)).encode() == first
     assert dump(BY_NAME["yaml"]).startswith(b"- name: '0'\n")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("known", FORMATS)
+@pytest.mark.parametrize("text", ["\x85", "a\u2028b", "\u2029", "a\x85b: c # d"])
+def test_line_breaks_of_unicode_stay_what_they_are(known, text):
+    Override.objects.create(limit=limit(), network="10.0.0.0/8", action="unlimited", reason=text)
+    again = read(known, dump(known, OverrideResource()))
+    assert (again.told.changes, again.told.refused) == ([], [])
