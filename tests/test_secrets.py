@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +18,6 @@ import requests
 from apps.ratelimits.storage.traffic import unpack
 from tests.servers import RedisProcess
 from tests.sites import ROOT, SiteProcess, environment, manage
-from tests.test_redis_files import wait_for
 
 PASSWORD = "redis-password-7f3a"
 SECRETS = {
@@ -229,7 +229,10 @@ def test_redis_holds_nobody(secretive):
     assert traffic(site) >= {200, 429}
     session_keys = re.findall(r"'(\w{32})'", manage(site.environment, "shell", "-c", SESSIONS))
     assert session_keys
-    wait_for(lambda: len(dict(everything(redis)).get(b"iota:{traffic}", b"")) > 1_000)
+    deadline = time.monotonic() + 10  # Of a record that is sent once a second.
+    while len(dict(everything(redis)).get(b"iota:{traffic}", b"")) < 1_000:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
     held = list(everything(redis))
     # There is something to look at: buckets, and the logs beside them.
     assert {key[: len("iota:b:")] for key, _ in held} >= {b"iota:b:", b"iota:l:"}
