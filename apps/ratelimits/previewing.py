@@ -18,7 +18,7 @@ from .policy.judging import Judge
 from .policy.preview import Preview, preview
 from .policy.replay import Stopped
 from .policy.rules import Rule, Ruleset
-from .policy.traffic import Batch, together
+from .policy.traffic import Batch
 from .storage import ruleset_store
 from .storage.errors import Unavailable
 
@@ -46,7 +46,7 @@ def as_it_is(pk: int | None) -> Rule | None:
 
 def recorded() -> Batch:
     """All that is kept. Raises Unavailable."""
-    return together(get_engine().traffic.read())
+    return get_engine().traffic.read()
 
 
 def previewed(

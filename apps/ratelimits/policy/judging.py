@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from .client_ip import UNKNOWN, parse_span
 from .facts import RequestFacts, UserFacts
 from .identity import identity_parts
-from .masking import PathJudge, is_masked
+from .masking import PathJudge, is_masked, shape_of
 from .matching import CompiledRule, Index, applies_to, compile_rule, compile_ruleset, parse_networks
 from .overriding import override_for
 from .rules import Audience, CountedBy, Mode, OverrideAction, Rate, Rule, Ruleset
@@ -92,6 +92,7 @@ class Judge:
             tuple(override.value for override in overrides if override.target == "network")
         )
         self._now_us = now_us
+        self._told: dict[tuple[str, str, str, str | None], Untold | bool] = {}
         self._keys_known = keys_known
 
     def of(self, what: What, who: Who) -> Counted | Untold | None:
@@ -104,6 +105,14 @@ class Judge:
 
     def of_what(self, what: What) -> Untold | bool:
         """Whether the limit is about what was asked."""
+        path = shape_of(what.path) if self._path.by_shape else what.path
+        key = what.method, path, what.host, what.route
+        told = self._told.get(key)
+        if told is None:
+            told = self._told[key] = self._of_what(what)
+        return told
+
+    def _of_what(self, what: What) -> Untold | bool:
         facts = RequestFacts(what.method, what.path, UNKNOWN, what.host, what.route or "")
         if not self._method.candidates(facts, 0):
             return False

@@ -35,6 +35,11 @@ def is_masked(text: str) -> bool:
     return "{" in text
 
 
+def shape_of(path: str) -> str:
+    """What is alike in paths that differ by their values alone."""
+    return _MASK.sub(r"{\1}", path) if "{" in path else path
+
+
 def mask(value: str, digest: Digest) -> str:
     return "{" + ("*" if "/" in value else "") + digest(value) + "}"
 
@@ -96,6 +101,11 @@ class PathJudge:
         self._tokens = _tokens(pattern)
         self._known: dict[str, bool | None] = {}
 
+    @property
+    def by_shape(self) -> bool:
+        """Whether it says the same of all paths of one shape."""
+        return self._pattern.kind is not PathKind.EXACT
+
     def holds(self, path: str, route: str | None) -> bool | None:
         """``route`` None: the view is not known."""
         kind = self._pattern.kind
@@ -109,7 +119,7 @@ class PathJudge:
             facts = RequestFacts("", path, "")
             return bool(self._index.candidates(facts, 0))
         # What was digested is of no matter here, and so many paths are one.
-        shape = _MASK.sub(r"{\1}", path)
+        shape = shape_of(path)
         if shape not in self._known:
             self._known[shape] = self._judge(shape)
         return self._known[shape]

@@ -7,12 +7,13 @@ import json
 import sys
 import zlib
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any
 
 import redis
 
-from ..policy.traffic import Batch, Outcome, What, Who
+from ..policy.traffic import Batch, Outcome, What, Who, together
 from . import scripts
 from .failures import as_unavailable
 from .keys import Keys
@@ -40,8 +41,8 @@ def pack(batch: Batch) -> bytes:
         "base": base_us,
         "sample": batch.sample,
         "lost": batch.lost,
-        "whats": batch.whats,
-        "whos": batch.whos,
+        "whats": [_text(what) for what in batch.whats],
+        "whos": [_text(who) for who in batch.whos],
         "outcomes": batch.outcomes,
     }
     text = json.dumps(head, separators=(",", ":")).encode()
@@ -57,13 +58,27 @@ def pack(batch: Batch) -> bytes:
 
 def unpack(data: bytes) -> Batch | None:
     """The inverse of ``pack``; None of another version's, or of what is damaged."""
+    raw = _raw(data)
+    return None if raw is None else _understood(raw)
+
+
+def joined(packed: Iterable[bytes]) -> Batch:
+    """All of them as one, in order of time; what cannot be read is passed over.
+
+    Most of what a batch names others name too: what is equal as text is looked at once.
+    """
+    return _understood(together(raw for data in packed if (raw := _raw(data)) is not None))
+
+
+def _raw(data: bytes) -> Batch | None:
     try:
-        return _unpack(data)
+        return _columns(data)
     except (ValueError, TypeError, KeyError, IndexError, zlib.error):
         return None
 
 
-def _unpack(data: bytes) -> Batch:
+def _columns(data: bytes) -> Batch:
+    """With the texts of What and Who in their place."""
     if data[0] != VERSION:
         raise ValueError("of another version")
     raw = zlib.decompressobj().decompress(data[1:], MOST_UNPACKED_BYTES)
@@ -84,16 +99,31 @@ def _unpack(data: bytes) -> Batch:
     columns["at_us"] = array("Q", (base_us + later for later in columns["at_us"]))
     columns["outcome"] = array("I", columns["outcome"])
     return Batch(
-        [
-            What(method, path, host, route, _pairs(arguments))
-            for method, path, host, route, arguments in head["whats"]
-        ],
-        [_who(*fields) for fields in head["whos"]],
+        head["whats"],
+        head["whos"],
         [Outcome(status, tuple(numbers)) for status, numbers in head["outcomes"]],
         sample=head["sample"],
         lost=head["lost"],
         **columns,
     )
+
+
+def _understood(raw: Batch) -> Batch:
+    whats: list[Any] = list(raw.whats)
+    whos: list[Any] = list(raw.whos)
+    raw.whats = [_what(*json.loads(text)) for text in whats]
+    raw.whos = [_who(*json.loads(text)) for text in whos]
+    return raw
+
+
+@lru_cache(maxsize=20_000)
+def _text(entry: What | Who) -> str:
+    """Remembered: what asked and was asked now is most of what is in the next batch."""
+    return json.dumps(entry, separators=(",", ":"))
+
+
+def _what(method: str, path: str, host: str, route: Any, arguments: Any) -> What:
+    return What(method, path, host, route, _pairs(arguments))
 
 
 def _who(
@@ -105,7 +135,7 @@ def _who(
 
 
 def _pairs(raw: Any) -> tuple[tuple[str, str], ...]:
-    return tuple((name, value) for name, value in raw)
+    return tuple(map(tuple, raw)) if raw else ()
 
 
 class TrafficStore:
@@ -126,15 +156,18 @@ class TrafficStore:
         source = scripts.load("traffic").source
         self._ask("eval", source, 2, self._keys.traffic, self._keys.traffic_upto, *words)
 
-    def read(self) -> Iterator[Batch]:
-        """What is kept, batch by batch; what another version has written is passed over."""
+    def read(self) -> Batch:
+        """What is kept, as one batch in order of time."""
+        return joined(self.packed())
+
+    def packed(self) -> Iterator[bytes]:
+        """What is kept, batch by batch."""
         last = b"-"
         while True:
             rows = self._ask("xrange", self._keys.traffic, last, "+", PAGE)
             for number, row in rows:
                 last = b"(" + number
-                if (batch := unpack(row.get(b"data", b"\0"))) is not None:
-                    yield batch
+                yield row.get(b"data", b"")
             if len(rows) < PAGE:
                 return
 

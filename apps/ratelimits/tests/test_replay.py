@@ -18,7 +18,7 @@ from apps.ratelimits.models import Override, RateLimit
 from apps.ratelimits.policy.judging import Judge
 from apps.ratelimits.policy.replay import Said, replay
 from apps.ratelimits.policy.rules import Algorithm
-from apps.ratelimits.policy.traffic import TOOK_UNKNOWN, Batch, Outcome, What, Who, together
+from apps.ratelimits.policy.traffic import TOOK_UNKNOWN, Batch, Outcome, What, Who
 from apps.ratelimits.storage.limiter import Target
 
 from .test_limiter import limiter, rule
@@ -220,7 +220,7 @@ def _compare(engine, clients, changes, mode, override) -> None:
     seen = send(clients)
     assert 429 not in seen
     engine.flush_traffic()
-    traffic = together(engine.traffic.read())
+    traffic = engine.traffic.read()
     assert len(traffic) == len(seen)
     found = previewing.judge_of(engine, previewing.as_it_is(draft.pk))
     result = replay(traffic, found)
