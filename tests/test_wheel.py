@@ -92,6 +92,16 @@ assert b"Nothing has been changed yet" in asked.content, asked.content
 assert b"takes 2 requests in a row" in asked.content
 # The clean-up works without the theme, and without django-celery-beat.
 call_command("sweep", "--dry-run")
+assert b'value="Preview"' in staff.get("/admin/ratelimits/ratelimit/add/").content
+get_engine().flush_traffic()
+form = {
+    "name": "tried", "mode": "enforce", "path_kind": "any", "audience": "everyone",
+    "counted_by": ["address"], "algorithm": "fixed_window", "quota": "2", "window_amount": "1",
+    "window_unit": "60", "cost": "1", "lease": "0", "counts": "every", "block_unit": "60",
+    "on_failure": "local",
+}
+tried = staff.post("/admin/ratelimits/ratelimit/add/preview/", form).content
+assert b"Would have denied" in tried, tried
 sweeps = staff.get("/admin/ratelimits/sweeprun/")
 assert b"keys would be removed" in sweeps.content, sweeps.content
 print(statuses, b"Try again" in page.content, "apps" in sys.modules, "unfold" in sys.modules)
