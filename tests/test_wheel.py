@@ -119,6 +119,16 @@ held = {row.codename for row in rows}
 assert "publish_ratelimit" in held and "run_doctor" not in held, held
 # The clean-up works without the theme, and without django-celery-beat.
 call_command("sweep", "--dry-run")
+assert b'value="Preview"' in staff.get("/admin/ratelimits/ratelimit/add/").content
+get_engine().flush_traffic()
+form = {
+    "name": "tried", "mode": "enforce", "path_kind": "any", "audience": "everyone",
+    "counted_by": ["address"], "algorithm": "fixed_window", "quota": "2", "window_amount": "1",
+    "window_unit": "60", "cost": "1", "lease": "0", "counts": "every", "block_unit": "60",
+    "on_failure": "local",
+}
+tried = staff.post("/admin/ratelimits/ratelimit/add/preview/", form).content
+assert b"Would have denied" in tried, tried
 sweeps = staff.get("/admin/ratelimits/sweeprun/")
 assert b"keys would be removed" in sweeps.content, sweeps.content
 # So does usage: rolled up by whatever calls the task, and shown as a table.

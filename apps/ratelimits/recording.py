@@ -41,22 +41,32 @@ MASK_CHARS = 10
 """Of a digest that stands for a part of a path: among 100,000 values hardly two are alike."""
 
 
+NO_ARGUMENTS: dict[str, Any] = {}
+
+
 class Seen(NamedTuple):
-    """A request as the middleware has it, held for a second at most. ``match`` and ``user`` are
-    what Django found, where it looked; ``session``: a cookie names one. What is appended are plain
-    tuples of this form: to make one of these costs half of the whole record."""
+    """A request as the middleware has it, held for a second at most. ``route``, ``view`` and
+    ``arguments`` are what Django found, None where it did not look, as ``user`` is; ``session``: a
+    cookie names one."""
 
     at_ns: int
     ended_ns: int
-    facts: RequestFacts
+    method: str
+    path: str
+    address: str
     asked: UserFacts
     candidates: list[CompiledRule]
     host: str
-    match: Any
+    route: str | None
+    view: str
+    arguments: dict[str, Any]
     user: Any
     session: bool
     status: int
     denied: Decision | None
+
+
+FIELDS = len(Seen._fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +99,10 @@ class Recorder(BeginsAnew):
 
     def _begin(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: deque[tuple[Any, ...]] = deque(maxlen=MOST_WAITING)
+        self._waiting: deque[Any] = deque()
         # Called at each request: bound once.
-        self._append = self._waiting.append
+        self._extend = self._waiting.extend
+        self._lost = 0
         self._flushed_s = float("-inf")
         # What was worked out for the last requests holds for the next ones.
         self._whats: dict[tuple[Any, ...], What] = {}
@@ -111,21 +122,32 @@ class Recorder(BeginsAnew):
         streams: bool = False,
     ) -> None:
         """At a request's end. ``at_ns``: when it was decided."""
-        own = request.__dict__
-        meta = request.META
-        self._append(
+        if len(self._waiting) >= FIELDS * MOST_WAITING:
+            self._lost += 1
+            return
+        meta, match = request.META, request.resolver_match
+        session, user = hasattr(request, "session") and self._cookie in request.COOKIES, None
+        if session:
+            user = getattr(request, "_cached_user", None) or getattr(request, "_acached_user", None)
+        # Part by part: one step of the interpreter, and no record that every garbage collection
+        # would look at.
+        self._extend(
             (
                 at_ns,
                 0 if streams else time.time_ns(),
-                facts,
+                facts.method,
+                facts.path,
+                facts.address,
                 asked,
                 candidates,
                 (self._by_proxy and meta.get("HTTP_X_FORWARDED_HOST"))
                 or meta.get("HTTP_HOST")
                 or meta.get("SERVER_NAME", ""),
-                request.resolver_match,
-                own.get("_cached_user") or own.get("_acached_user"),
-                "session" in own and self._cookie in request.COOKIES,
+                None if match is None else match.route,
+                "" if match is None else match.view_name,
+                NO_ARGUMENTS if match is None else match.kwargs,
+                user,
+                session,
                 status,
                 denied,
             )
@@ -148,22 +170,21 @@ class Recorder(BeginsAnew):
 
     def take(self) -> Batch:
         """What has come since the last time, without names."""
-        waiting = len(self._waiting)
-        take = self._waiting.popleft
+        waiting = len(self._waiting) // FIELDS
+        take, fields = self._waiting.popleft, range(FIELDS)
         batch = Batch(sample=self._sample)
-        # A full queue has dropped some, nobody knows how many.
-        batch.lost = int(waiting >= MOST_WAITING)
+        batch.lost, self._lost = self._lost, 0
         for memory in (self._whats, self._whos, self._lookups):
             if len(memory) > MOST_REMEMBERED:
                 memory.clear()
         tables = _Tables()
         unresolved = MOST_RESOLVED
         for _ in range(waiting):
-            seen = Seen(*take())
-            facts, match, asked, denied = seen.facts, seen.match, seen.asked, seen.denied
+            seen = Seen._make([take() for _ in fields])
+            asked, denied = seen.asked, seen.denied
             # Equal keys are equal records: one look each tells where that of the batch is.
             key: tuple[Any, ...] = (
-                facts.address,
+                seen.address,
                 None if asked is ANONYMOUS else asked,
                 seen.user,
                 seen.session,
@@ -177,7 +198,7 @@ class Recorder(BeginsAnew):
             if len(tables.at_us) >= MOST_IN_BATCH:
                 batch.lost += 1
                 continue
-            key = (facts.method, facts.path, seen.host, match and match.route)
+            key = (seen.method, seen.path, seen.host, seen.route)
             what = tables.whats.get(key)
             if what is None:
                 found, resolved, is_known = self._what(seen, unresolved > 0)
@@ -198,39 +219,34 @@ class Recorder(BeginsAnew):
 
     def _what(self, seen: Seen, may_resolve: bool) -> tuple[What, int, bool]:
         """And how many paths had to be resolved for it, and whether that holds for the next."""
-        facts, match = seen.facts, seen.match
-        key = facts.method, facts.path, seen.host, match and match.route
+        key = seen.method, seen.path, seen.host, seen.route
         known = self._whats.get(key)
         if known is not None:
             return known, 0, True
-        resolved = 0
-        if match is None and may_resolve:
-            resolved = 1  # It was denied, or answered before its view was looked for.
+        route, view, arguments = seen.route, seen.view, seen.arguments
+        resolved = route is None and may_resolve
+        is_known = route is not None or resolved
+        if resolved:  # It was denied, or answered before its view was looked for.
             try:
-                match = resolve(facts.path)
+                match = resolve(seen.path)
             except Resolver404:
-                match = False
-        route: str | None = None
-        arguments: tuple[tuple[str, str], ...] = ()
-        if match:
-            route = match.view_name
-            arguments = tuple(
-                (name, self._digests.of(("argument", str(value))))
-                for name, value in match.kwargs.items()
-            )
-        elif match is False:
-            route = ""
+                view = ""
+            else:
+                route, view, arguments = match.route, match.view_name, match.kwargs
         found = What(
-            facts.method if facts.method in METHODS else "OTHER",
-            masked_path(facts.path, match.route if match else None, self._mask),
+            seen.method if seen.method in METHODS else "OTHER",
+            masked_path(seen.path, route, self._mask),
             self._host(seen.host),
-            route,
-            arguments,
+            view if is_known else None,
+            tuple(
+                (name, self._digests.of(("argument", str(value))))
+                for name, value in arguments.items()
+            ),
         )
         # A path of a hundred kilobytes is not kept in memory; its record is short.
-        if match is not None and len(facts.path) + len(seen.host) <= 1_000:
+        if is_known and len(seen.path) + len(seen.host) <= 1_000:
             self._whats[key] = found
-        return found, resolved, match is not None
+        return found, int(resolved), is_known
 
     def override_value(self, target: str, value: str) -> str:
         """Of a policy.Override, with digests instead of names."""
@@ -280,7 +296,7 @@ class Recorder(BeginsAnew):
                 user = None  # type: ignore[assignment]
             elif known.is_authenticated:
                 user, is_staff = str(known.pk), bool(known.is_staff)
-        address = seen.facts.address
+        address = seen.address
         key = address, user, is_staff, seen.asked, looked, seen.session
         if key not in self._whos:
             self._whos[key] = self._digested(*key)
