@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any, cast
+from typing import cast
 
 from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
@@ -204,7 +204,7 @@ class Release:
 def release_at_end(response: HttpResponseBase, release: Release) -> None:
     """At the end of the view, or of the stream or the template that is still to come."""
     if _is_unrendered(response):
-        cast(Any, response).add_post_render_callback(lambda rendered: release.now())
+        _release_when_rendered(cast(SimpleTemplateResponse, response), release)
     elif not isinstance(response, StreamingHttpResponse):
         release.now()
         return
@@ -217,6 +217,19 @@ def release_at_end(response: HttpResponseBase, release: Release) -> None:
         response.streaming_content = _releasing(iter(response), release)
     # A stream that is closed before it was begun runs no `finally`.
     response._resource_closers.append(release.now)  # type: ignore[attr-defined]
+
+
+def _release_when_rendered(response: SimpleTemplateResponse, release: Release) -> None:
+    """Also where its template fails: Django answers 500 then, and never closes this response."""
+    render = response.render
+
+    def rendered() -> SimpleTemplateResponse:
+        try:
+            return render()
+        finally:
+            release.now()
+
+    response.render = rendered  # type: ignore[method-assign]
 
 
 def _is_unrendered(response: HttpResponseBase) -> bool:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import hmac
 import logging
 import time
+from dataclasses import replace
 from functools import lru_cache
 from ipaddress import ip_network
 
@@ -36,7 +37,7 @@ from .policy.client_ip import UNKNOWN, Network, client_address, in_networks, par
 from .policy.decision import ALLOWED, Decision
 from .policy.facts import RequestFacts
 from .policy.matching import CompiledRule, conditions_by_name
-from .policy.original import normal_path, request_path
+from .policy.original import MAX_URI_CHARS, decoded_path, normal_path
 from .policy.rules import Algorithm, Counts
 from .validators import validate_name
 
@@ -60,6 +61,10 @@ class _Wrong(Exception):
     """A question that cannot be answered; the text says what to send instead."""
 
 
+class _TooLong(_Wrong):
+    """Whoever makes the request must not get past its limits so."""
+
+
 @csrf_exempt
 def check(request: HttpRequest, proxy: str = "", rest: str = "") -> HttpResponse:
     """200 where the request may go on; 429 or 503 where not, and 403 for nginx."""
@@ -73,7 +78,7 @@ def check(request: HttpRequest, proxy: str = "", rest: str = "") -> HttpResponse
     try:
         decision = _of_proxy(engine, request, proxy, rest) if proxy else _of_service(request)
     except (_Wrong, UnknownLimit) as error:
-        return _refused(proxy, str(error), status=400)
+        return _refused(proxy, str(error), status=414 if isinstance(error, _TooLong) else 400)
     if decision.allowed:
         response = HttpResponse(headers={"Cache-Control": "no-store"})
         return with_fields(response, decision)  # type: ignore[return-value]
@@ -101,7 +106,7 @@ def _of_service(request: HttpRequest) -> Decision:
 def _of_proxy(engine: Engine, request: HttpRequest, proxy: str, rest: str) -> Decision:
     """Raises _Wrong, UnknownLimit."""
     began_ns = time.perf_counter_ns()
-    facts = _original(request, engine.config, proxy, rest)
+    facts, as_it_came = _original(request, engine.config, proxy, rest)
     # Envoy's question has the query of the original request: what it names is its client's.
     names = () if proxy == "envoy" else _names(request)
     if refused := engine.without_limits():
@@ -111,6 +116,10 @@ def _of_proxy(engine: Engine, request: HttpRequest, proxy: str, rest: str) -> De
         return named
     now_us = time.time_ns() // 1000
     rules = engine.candidates(facts)
+    if as_it_came != facts.path:
+        # Some services collapse dots and slashes, others do not: limits on either path hold.
+        others = engine.candidates(replace(facts, path=as_it_came))
+        rules += [compiled for compiled in others if compiled not in rules]
     for compiled in named:
         if compiled not in rules:
             conditions = conditions_by_name(compiled.rule)
@@ -135,12 +144,13 @@ def _can_be_told(compiled: CompiledRule) -> bool:
 
 def _original(
     request: HttpRequest, config: conf.RateLimitConfig, proxy: str, rest: str
-) -> RequestFacts:
-    """The request that the proxy asks about. Raises _Wrong where it does not say."""
+) -> tuple[RequestFacts, str]:
+    """The request that the proxy asks about, and its path as it came. Raises _Wrong where it does
+    not say."""
     meta = request.META
     if proxy == "envoy":
         method, host = request.method or "", meta.get("HTTP_HOST", "")
-        path = normal_path(rest)
+        as_it_came = rest
     else:
         before = "HTTP_X_ORIGINAL" if proxy == "nginx" else "HTTP_X_FORWARDED"
         method, host = meta.get(f"{before}_METHOD", ""), meta.get(f"{before}_HOST", "")
@@ -148,18 +158,22 @@ def _original(
         if not method or not uri:
             field = before.removeprefix("HTTP_").replace("_", "-").title()
             raise _Wrong(f"the proxy does not say what it asks about: {field}-Method, {field}-Uri")
-        path = request_path(uri)
+        if len(uri) > MAX_URI_CHARS:
+            raise _TooLong(f"an address of over {MAX_URI_CHARS:,} characters")
+        as_it_came = decoded_path(uri)
     forwarded = meta.get("HTTP_X_FORWARDED_FOR", "")
     if not forwarded:
         raise _Wrong("the proxy does not say who its client is: X-Forwarded-For")
     peer = meta.get("REMOTE_ADDR", "")
-    trusted = (*config.check_networks, *config.trusted_proxies, *_networks_of(peer))
-    return RequestFacts(
+    # Who may ask is not whom one asks for: of the networks only this peer is passed by.
+    trusted = (*config.trusted_proxies, *_networks_of(peer))
+    facts = RequestFacts(
         method=method[:MAX_METHOD_CHARS].upper(),
-        path=path,
+        path=normal_path(as_it_came),
         address=client_address(peer, forwarded, trusted, config.ipv6_prefix),
         host=_host(host[:MAX_HOST_CHARS]),
     )
+    return facts, as_it_came
 
 
 def _host(text: str) -> str:
@@ -207,9 +221,10 @@ _said: set[str] = set()
 
 
 def _refused(proxy: str, why: str, status: int = 403) -> HttpResponse:
-    """nginx takes 403 for a verdict: any other status is a failure there."""
+    """nginx takes 403 for a verdict, and any other status for a failure: its shipped files deny
+    what is too long to be told, and let the rest pass, which is the operator's mistake."""
     if why not in _said and len(_said) < 100:
         _said.add(why)
         logger.warning("A question at the check endpoint was not answered: %s", why)
-    status = 400 if proxy == "nginx" else status
+    status = 400 if proxy == "nginx" and status == 403 else status
     return HttpResponse(f"{why}\n", status=status, content_type="text/plain; charset=utf-8")

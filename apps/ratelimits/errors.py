@@ -20,6 +20,7 @@ class RateLimited(RateLimitError):
 
     def __init__(self, decision: Decision) -> None:
         self.decision = decision
+        self.status_code = 503 if decision.unavailable else 429
         names = ", ".join(rule.name for rule in decision.violated) or "the limits"
         super().__init__(f"denied by {names}: try again in {retry_after_s(decision)} s")
 

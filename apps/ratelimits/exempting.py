@@ -70,7 +70,8 @@ def draft(whom: Whom, action: OverrideAction, until: datetime, reason: str) -> O
     for known in whom.overrides():
         lives = known.until is None or known.until > now
         if known.limit_id is None and known.action in FOREVER_ACTIONS:
-            known.action, known.until, known.reason = str(action), until, reason
+            known.action, known.until = str(action), until
+            known.reason = reason or known.reason
             known.full_clean()
             return known
         if lives and known.limit_id is None:

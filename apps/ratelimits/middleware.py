@@ -125,7 +125,7 @@ class RateLimitMiddleware:
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         """A view may let pass what ``concurrency`` raises: it is answered as any denial."""
         if isinstance(error, RateLimited):
-            return denied_response(request, error.decision)
+            return denied_response(request, error.decision, inner=True)
         return None
 
     def _exempt(self, request: HttpRequest) -> bool:

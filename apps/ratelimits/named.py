@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.http import HttpRequest
 
 from . import conf, used_in_code
@@ -298,7 +299,10 @@ async def _auser(asking: _Asking) -> UserFacts:
     known = callers(asking.engine.config.key_validator)
     facts, user = ANONYMOUS, asking.user
     if asking.request is not None:
-        facts = await known.aidentify(django_request(asking.request), list(asking.rules))
+        request = django_request(asking.request)
+        facts = await known.aidentify(request, list(asking.rules))
+        if user is None and request is not asking.request:
+            user = await sync_to_async(lambda: asking.request.user)()  # type: ignore[union-attr]
     return facts if user is None else await known.awith_user(facts, user, asking.rules)
 
 

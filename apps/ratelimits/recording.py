@@ -36,6 +36,8 @@ FLUSH_S = 0.8
 MOST_WAITING = 50_000
 MOST_RESOLVED = 500
 """Of a flush: paths of requests that no view was looked up for, as they were denied."""
+TOO_OLD_NS = 3_600 * 10**9
+"""A request that took longer is left out."""
 MOST_REMEMBERED = 10_000
 MASK_CHARS = 10
 """Of a digest that stands for a part of a path: among 100,000 values hardly two are alike."""
@@ -178,7 +180,7 @@ class Recorder(BeginsAnew):
             if len(memory) > MOST_REMEMBERED:
                 memory.clear()
         tables = _Tables()
-        unresolved = MOST_RESOLVED
+        unresolved, newest_ns = MOST_RESOLVED, time.time_ns()
         for _ in range(waiting):
             seen = Seen._make([take() for _ in fields])
             asked, denied = seen.asked, seen.denied
@@ -186,7 +188,7 @@ class Recorder(BeginsAnew):
             key: tuple[Any, ...] = (
                 seen.address,
                 None if asked is ANONYMOUS else asked,
-                seen.user,
+                _key_of(seen.user),
                 seen.session,
                 *map(id, seen.candidates),
             )
@@ -194,6 +196,9 @@ class Recorder(BeginsAnew):
             if who is None:
                 who = tables.whos[key] = tables.place_of(self._who(seen))
             if who < 0:
+                continue
+            if newest_ns - seen.at_ns > TOO_OLD_NS:
+                batch.lost += 1  # Times of a batch are told from its first one, in few bits.
                 continue
             if len(tables.at_us) >= MOST_IN_BATCH:
                 batch.lost += 1
@@ -389,6 +394,13 @@ def _allowed_hosts() -> list[str]:
 @lru_cache(maxsize=10_000)
 def _number(digest: str) -> int:
     return int.from_bytes(digest[:8].encode(), "big") * 2_654_435_761 >> 16
+
+
+def _key_of(user: Any) -> tuple[Any, ...]:
+    """What a record says of a user. One that the view has deleted has no hash."""
+    if user is None:
+        return ()
+    return user.pk, user.is_authenticated, getattr(user, "is_staff", False)
 
 
 def _denied_by(decision: Decision) -> tuple[int, ...]:

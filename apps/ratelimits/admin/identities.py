@@ -25,13 +25,15 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.views.decorators.debug import sensitive_post_parameters
 
-from .. import exempting, rights
+from .. import conf, exempting, rights
 from ..engine import Engine, get_engine
 from ..inspecting import Inspection, Subject, inspect, reset
 from ..models import Override, RateLimit
+from ..models.entries import REASON_CHARS
 from ..policy.client_ip import client_address
 from ..policy.rules import Mode, OverrideAction
 from ..storage.errors import Unavailable
+from .edit_text import NOTHING_DONE
 from .explain import MAY_RESET, STYLE
 from .lockout import LockOut
 from .support_forms import PRESETS, IdentityForm, UntilForm
@@ -126,10 +128,17 @@ def _about(request: HttpRequest, page: Any, engine: Engine, subject: Subject) ->
         "found": found,
         "asked": asked,
         "targets": targets,
-        "overrides": [one for whom in targets for one in whom.overrides()],
+        "overrides": _overrides(request, targets),
         "now": timezone.now(),
         "processes": _processes(engine),
     }
+
+
+def _overrides(request: HttpRequest, targets: Sequence[exempting.Whom]) -> list[Override]:
+    """They say whom they are about, and why: for whoever may see overrides."""
+    if not request.user.has_perm("ratelimits.view_override"):
+        return []
+    return [one for whom in targets for one in whom.overrides()]
 
 
 def _reset(request: HttpRequest, engine: Engine, found: Inspection) -> tuple[Asked | None, bool]:
@@ -205,9 +214,14 @@ def _except(
         form.add_error(None, error.messages)  # It is asked once more, with its numbers.
         return _asked_until(what, whom, form)
     reasons = LockOut(request).reasons_of_override(saved=drafted) if what == "block" else ()
+    why = form.cleaned_data["reason"]
+    if confirmed and not why and conf.current().reason_required:
+        messages.error(request, NOTHING_DONE)
+        confirmed = False
     if not confirmed or (reasons and "lock_out" not in request.POST):
         return _asked_about(engine, what, whom, drafted, until, form, reasons)
     is_new = drafted.pk is None
+    drafted._change_reason = why[:REASON_CHARS] or None  # type: ignore[attr-defined]
     drafted.save()
     _log_override(request, page, drafted, is_new=is_new)
     words = "Blocked" if what == "block" else "Exempt"

@@ -22,6 +22,7 @@ from import_export.formats import base_formats
 from .widgets import shown
 
 UNICODE_BREAK = re.compile("[\x85\u2028\u2029]")
+MAX_FIELDS = 100
 MAX_FILE_BYTES = 20_000_000
 MISSING: Any = type("Missing", (), {"__repr__": lambda self: "MISSING"})()
 FORMULA = "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"
@@ -83,6 +84,11 @@ class Rows(base_formats.TextFormat):  # type: ignore[misc]
 
 def dataset(rows: Sequence[Mapping[str, Any]]) -> tablib.Dataset:
     fields = list(dict.fromkeys(name for row in rows for name in row))
+    if len(fields) > MAX_FIELDS:
+        # Each row has a cell of each: of many names it would be more than the memory holds.
+        raise Unreadable(
+            f"The rows name {len(fields):,} different fields: a limit has fewer than {MAX_FIELDS}."
+        )
     made = tablib.Dataset(headers=fields)
     for row in rows:
         made.append([row.get(name, MISSING) for name in fields])

@@ -17,7 +17,7 @@ from .algorithms import Standing
 from .client_ip import UNKNOWN
 from .decision import Decision, Verdict, decide_all
 from .facts import RequestFacts, UserFacts
-from .matching import CompiledRule
+from .matching import Canary, CompiledRule
 from .rules import Algorithm, CountedBy, Mode, Rate, Rule
 
 NOBODY = RequestFacts(method="", path="", address=UNKNOWN)
@@ -81,7 +81,11 @@ def counted_apart(compiled: CompiledRule) -> CompiledRule:
     """The limit, counting by the text that code gives."""
     rule = _counted_apart(compiled.rule)
     overrides = tuple(replace(o, rule=_counted_apart(o.rule)) for o in compiled.overrides)
-    return replace(compiled, rule=rule, counted=BY_CODE, overrides=overrides)
+    canary = compiled.canary
+    if canary is not None:
+        enforced, shadow = counted_apart(canary.enforced), counted_apart(canary.shadow)
+        canary = Canary(rule, enforced, shadow)
+    return replace(compiled, rule=rule, counted=BY_CODE, overrides=overrides, canary=canary)
 
 
 def _counted_apart(rule: Rule) -> Rule:

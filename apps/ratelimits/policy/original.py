@@ -6,7 +6,7 @@ import re
 from urllib.parse import unquote_to_bytes
 
 MAX_URI_CHARS = 8_192
-"""Of a longer one the beginning counts: no pattern of a limit is as long."""
+"""A longer one is refused: what it leads to could hide behind its beginning."""
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 
 
@@ -17,11 +17,16 @@ def request_path(uri: str) -> str:
     doubled slashes. Else those would be the way around a limit. ``uri`` is a header's text, of
     which each character is a byte.
     """
-    text = uri[:MAX_URI_CHARS]
+    return normal_path(decoded_path(uri))
+
+
+def decoded_path(uri: str) -> str:
+    """The path as it came, decoded: a service that takes dots and slashes as they are sees this."""
+    text = uri
     if not text.startswith("/"):
         text = _ABSOLUTE.sub("", text, count=1)
     raw = re.split("[?#]", text, maxsplit=1)[0].encode("latin-1", "replace")
-    return normal_path(unquote_to_bytes(raw).decode("utf-8", "replace"))
+    return unquote_to_bytes(raw).decode("utf-8", "replace")
 
 
 def normal_path(path: str) -> str:

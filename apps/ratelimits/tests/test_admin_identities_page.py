@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -246,3 +247,25 @@ def test_html_in_what_is_typed_stays_text(staff, limits):
     data = {"header": "X-Api-Key", "key": "<script>alert(1)</script>"}
     said = text(staff.post(PAGE, data))
     assert "<script>alert(1)" not in said
+
+
+def test_overrides_are_shown_to_whom_may_see_overrides(engine, limits, client):
+    Override.objects.create(network=ADDRESS, action="blocked", reason="a secret why")
+    person(client, "view_ratelimit")
+    assert "a secret why" not in post(client)
+    User.objects.all().delete()
+    person(client, "view_ratelimit", "view_override")
+    assert "a secret why" in post(client)
+
+
+def test_where_the_site_wants_a_reason_it_wants_one_here(staff, limits, settings):
+    settings.IOTA_RATELIMITS = replace(settings.IOTA_RATELIMITS, reason_required=True)
+    ask = {"what": "block", "target": "network", "preset": "hour", "confirmed": "1"}
+    assert "Nothing was changed." in post(staff, **ask)
+    assert not Override.objects.exists()
+    post(staff, **ask, reason="ticket 8")
+    assert Override.history.get().history_change_reason == "ticket 8"
+    # Once more without: what it was for stays written down.
+    settings.IOTA_RATELIMITS = replace(settings.IOTA_RATELIMITS, reason_required=False)
+    post(staff, **{**ask, "preset": "day"})
+    assert Override.objects.get().reason == "ticket 8"

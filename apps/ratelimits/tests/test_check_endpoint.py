@@ -294,3 +294,24 @@ def test_it_works_where_https_is_enforced(limit, client, settings):
     limit()
     assert statuses(client) == [200]
     assert client.get("/api/checkout").status_code == 301
+
+
+@pytest.mark.parametrize("path", ["/paid/x/../../free", "/paid/%2e%2e/free", "/free/../paid/x"])
+def test_a_limit_holds_on_the_path_as_it_came_and_on_what_it_leads_to(limit, client, path):
+    limit(quota=1)
+    assert statuses(client, path=path, count=2) == [200, 429]
+
+
+def test_who_may_ask_is_no_proxy_for_others(limit, client, configured):
+    limit(quota=1)
+    configured(check_networks=(ip_network("127.0.0.0/8"), ip_network("10.0.0.0/8")))
+    assert statuses(client, of="198.51.100.7, 10.1.2.3") == [200]
+    assert statuses(client, of="198.51.100.8, 10.1.2.3") == [429]
+
+
+@pytest.mark.parametrize(("proxy", "status"), [("nginx", 414), ("traefik", 414)])
+def test_an_address_that_is_too_long_is_refused(limit, client, proxy, status):
+    limit()
+    (response,) = asked(client, proxy, path="/" + "./" * 5_000 + "paid/x")
+    assert response.status_code == status
+    assert "over 8,192 characters" in response.content.decode()

@@ -144,3 +144,10 @@ def test_a_group_whose_name_has_a_line_break_is_no_list_in_a_cell():
 )
 def test_what_a_file_is_tells_its_name_or_its_beginning(name, data, known):
     assert format_of(name, data) is known
+
+
+@pytest.mark.parametrize("known", [Json, Yaml])
+def test_rows_of_ever_other_fields_are_refused_before_they_are_laid_out(known):
+    data = "[" + ", ".join(f'{{"a{number}": 0}}' for number in range(20_000)) + "]"
+    with pytest.raises(Unreadable, match="20,000 different fields"):
+        known().create_dataset(data.encode())

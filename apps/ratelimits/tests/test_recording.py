@@ -34,6 +34,11 @@ async def aview(request):
     return HttpResponse("ok")
 
 
+def deleting(request):
+    request.user.delete()
+    return HttpResponse("gone")
+
+
 def forbidden(request):
     return HttpResponse(status=403)
 
@@ -41,6 +46,7 @@ def forbidden(request):
 urlpatterns = [
     path("api/test", view, name="api-test"),
     path("api/async", aview, name="api-async"),
+    path("api/deleting", deleting),
     path("api/forbidden", forbidden, name="forbidden"),
     path("api/stream", lambda request: StreamingHttpResponse(iter([b"a"])), name="stream"),
     path("users/<slug:name>/<int:pk>", view, name="user"),
@@ -236,3 +242,18 @@ def test_many_denied_paths_are_not_all_resolved(limit, client, recorder, monkeyp
         client.get(f"/users/ada/{number}", **ADDRESS)
     routes = [what.route for what, *_ in taken(recorder)]
     assert routes == ["user"] * 4 + [None] * 4
+
+
+def test_a_view_may_delete_its_user(recorder, client):
+    client.force_login(User.objects.create_user("ada"))
+    client.get("/api/test", {"look": ""}, **ADDRESS)
+    assert client.get("/api/deleting", **ADDRESS).content == b"gone"
+    assert len(taken(recorder)) == 2
+
+
+def test_what_took_over_an_hour_is_lost_and_nothing_else(recorder, client):
+    client.get("/api/test", **ADDRESS)
+    waiting = list(recorder._waiting)
+    recorder._waiting.extend([waiting[0] - 4_000 * 10**9, *waiting[1:]])
+    batch = recorder.take()
+    assert (len(batch), batch.lost) == (1, 1)

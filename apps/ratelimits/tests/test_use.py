@@ -157,6 +157,11 @@ def templated(request):
 
 
 @rate_limit("slots")
+def mistemplated(request):
+    return TemplateResponse(request, engines["django"].from_string("{% include missing %}"))
+
+
+@rate_limit("slots")
 def broken(request):
     raise RuntimeError("the view's own mistake")
 
@@ -186,6 +191,7 @@ urlpatterns = [
     path("streamed", streamed),
     path("astreamed", astreamed),
     path("templated", templated),
+    path("mistemplated", mistemplated),
     path("broken", broken),
     path("outside", outside),
 ]
@@ -433,6 +439,7 @@ def test_a_slot_is_held_while_a_template_is_rendered_and_freed_by_a_mistake(limi
     assert SEEN == [1, 1]
     client.raise_request_exception = False
     assert statuses(client, "/broken", 3) == [500] * 3
+    assert statuses(client, "/mistemplated", 3) == [500] * 3
 
 
 def test_it_works_without_the_middleware(limit, rf):

@@ -304,14 +304,15 @@ def test_what_a_view_lets_pass_is_answered_as_any_denial(limit, client, url):
     assert client.get(url).status_code == 200
 
 
-def test_where_code_asks_is_known_once_it_has_asked(limit):
+def test_where_code_asks_is_known_once_it_has_asked(limit, monkeypatch):
     limit()
+    known = used_in_code._used
+    others = {name: places for name, places in known.items() if name != "named"}
+    monkeypatch.setattr(used_in_code, "_used", type(known)(dict, others))
     check("named", "ada")
     where = f"{__name__}.test_where_code_asks_is_known_once_it_has_asked"
     asks = [use for use in used_in_code.uses()["named"] if use.how == "check"]
     assert asks
-    used_in_code._used.pop("named")
-    check("named", "ada")
     with concurrency("named", "bob"):
         pass
     assert [
@@ -320,3 +321,11 @@ def test_where_code_asks_is_known_once_it_has_asked(limit):
         (where, "check"),
         (where, "concurrency"),
     ]
+
+
+def test_a_canary_counts_each_whom_code_names_apart(limit):
+    limit(mode="canary", canary_percent=50, quota=1)
+    verdicts = {name: allowed(name, 2) for name in map(str, range(40))}
+    # Of everyone the first passes: nobody uses up another's.
+    assert {first for first, _ in verdicts.values()} == {True}
+    assert {second for _, second in verdicts.values()} == {True, False}
