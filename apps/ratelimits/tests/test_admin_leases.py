@@ -21,7 +21,7 @@ def test_a_lease_is_saved_kept_in_the_history_and_shown(staff):  # noqa: F811
     assert list(limit.history.values_list("lease", flat=True)) == [20, 50]
     page = staff.get(f"{LIST}{limit.pk}/change/").content.decode()
     assert f"{AHEAD} 20 requests ahead" in page
-    assert "Take ahead" in staff.get(f"{LIST}{limit.pk}/history/").content.decode()
+    assert "take ahead" in staff.get(f"{LIST}{limit.pk}/history/").content.decode()
 
 
 @pytest.mark.parametrize("left_out", ["", "0", None])

@@ -34,7 +34,7 @@ def test_a_canary_is_saved_kept_in_the_history_and_shown(staff, engine):
     assert "Canary, enforced for 20 % of clients, always the same ones" in page
     assert "denies for 20 %" in page
     assert "Canary 20 %" in staff.get(LIST).content.decode()
-    assert "Percentage of clients" in staff.get(f"{LIST}{limit.pk}/history/").content.decode()
+    assert "percentage of clients" in staff.get(f"{LIST}{limit.pk}/history/").content.decode()
 
 
 @pytest.mark.parametrize(

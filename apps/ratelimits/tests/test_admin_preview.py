@@ -144,8 +144,10 @@ def test_who_may_save_may_try(client, engine, permissions, add, change):
     client.force_login(user)
     limit = RateLimit.objects.create(name="other", quota=1, mode="off")
     url = reverse("admin:ratelimits_preview", args=(limit.pk,))
-    assert client.post(ADD, FORM, headers=ALONE).status_code == add
-    assert client.post(url, FORM, headers=ALONE).status_code == change
+    # What may be enforced is a publisher's to choose.
+    theirs = {**FORM, "mode": "shadow"}
+    assert client.post(ADD, theirs, headers=ALONE).status_code == add
+    assert client.post(url, theirs, headers=ALONE).status_code == change
     form = client.get(f"/admin/ratelimits/ratelimit/{limit.pk}/change/").content.decode()
     assert ('value="Preview"' in form) is (change == 200)
 

@@ -208,7 +208,7 @@ def test_a_thousand_limits_are_a_few_statements_and_one_publication(engine, run)
     ) as queries:
         run("disable --all")
     assert modes() == {f"l-{n}": "off" for n in range(1000)}
-    assert len(queries) < 60
+    assert len(queries) < 80
 
 
 def test_a_limit_is_tried_at_several_quotas(limits, run, engine, client):
