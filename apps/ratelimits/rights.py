@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import Protocol
 
 from .models import Override, RateLimit
+from .policy.rules import BLOCKING, Mode
 
 PUBLISH = "ratelimits.publish_ratelimit"
-NEVER_DENY = frozenset({"off", "shadow", "draft"})
+NEVER_DENY = frozenset(Mode) - BLOCKING
 """A mode that is not among them may deny, and so needs the right to publish."""
 
 

@@ -31,7 +31,7 @@ from ..inspecting import Inspection, Subject, inspect, reset
 from ..models import Override, RateLimit
 from ..models.entries import REASON_CHARS
 from ..policy.client_ip import client_address
-from ..policy.rules import Mode, OverrideAction
+from ..policy.rules import BLOCKING, OverrideAction
 from ..storage.errors import Unavailable
 from .edit_text import NOTHING_DONE
 from .explain import MAY_RESET, STYLE
@@ -252,7 +252,7 @@ def _asked_about(
     form: UntilForm,
     reasons: Sequence[str],
 ) -> Asked:
-    enforced = sum(one.rule.mode in (Mode.ENFORCE, Mode.CANARY) for one in engine.index.rules)
+    enforced = sum(one.rule.mode in BLOCKING for one in engine.index.rules)
     limits = f"{enforced:,} enforced limit{pluralize(enforced)}"
     if what == "block":
         title = f"Block {whom.text} until {_moment(until)}?"

@@ -21,6 +21,7 @@ from import_export.results import Error, Result, RowResult
 from .. import raised
 from ..models import Override, RateLimit
 from ..models.published import one_edit
+from ..policy.rules import IN_FORCE
 from .changes import Change, Changes, Kind, Refused, Words, compared
 from .formats import MISSING, Unreadable
 from .widgets import Names, shown, widget_of
@@ -35,8 +36,6 @@ NOT_EXPORTED = {
     Override: {"id": "another on each site"},
 }
 """Model -> field -> why it is no part of a file. Every other field is."""
-IDLE = ("off", "draft")
-"""Modes in which a limit does nothing: nothing to switch off."""
 
 Objections = Callable[["Imported"], Sequence[str]]
 
@@ -321,7 +320,7 @@ class LimitResource(PublishedResource):
 
     def _prune(self, **kwargs: Any) -> list[tuple[Change, Any]]:
         done = []
-        for limit in RateLimit.objects.exclude(mode__in=IDLE).exclude(pk__in=self._row_of):
+        for limit in RateLimit.objects.filter(mode__in=IN_FORCE).exclude(pk__in=self._row_of):
             was = self.words(limit)
             limit.mode = RateLimit.Mode.OFF
             self._sign(limit, ": not in it", **kwargs)
