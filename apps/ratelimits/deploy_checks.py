@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.core.checks import CheckMessage, Error, Info, Warning, register
 from django.db import DatabaseError
 
 from . import conf, used_in_code
+from .check_urls import path_of_site
 from .models import RateLimit
+from .policy.client_ip import in_networks, parse_span
 from .storage.server_facts import read_urls
 from .storage.server_findings import Finding, Level, judge
 
@@ -29,6 +32,8 @@ IDS = {
     "unknown": "020",
 }
 """For SILENCED_SYSTEM_CHECKS: a number is a kind of finding and is not used again."""
+
+LOOPBACK = ("127.0.0.1", "::1")
 
 KINDS: dict[Level, type[Error | Warning | Info]] = {
     Level.ERROR: Error,
@@ -67,6 +72,31 @@ def check_names(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         )
         for name, places in uses.items()
         if name not in made
+    ]
+
+
+@register(deploy=True)
+def check_who_may_ask(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Of the endpoint for other services. A proxy on the same machine comes from loopback, as a
+    service does that may ask."""
+    config, at = conf.current(), path_of_site()
+    behind_proxy = bool(settings.SECURE_PROXY_SSL_HEADER or settings.USE_X_FORWARDED_HOST)
+    if at is None or not behind_proxy:
+        return []
+    networks = [parse_span(str(network)) for network in config.check_networks]
+    proxies = [parse_span(str(network)) for network in config.trusted_proxies]
+    asking = [one for one in LOOPBACK if in_networks(one, networks)]
+    open_ = [one for one in asking if not in_networks(one, proxies)]
+    if not open_:
+        return []
+    return [
+        Warning(
+            f"Whoever a proxy at {' or '.join(open_)} lets through may ask {at}, charge any "
+            "client and learn where it stands.",
+            hint="Name the proxy in IOTA_TRUSTED_PROXIES, or take loopback out of "
+            "IOTA_CHECK_NETWORKS (docs/guides/other-services.md).",
+            id="ratelimits.W022",
+        )
     ]
 
 

@@ -12,12 +12,12 @@ from collections.abc import Set as AbstractSet
 from multiprocessing.util import Finalize
 
 from . import conf, ruleset
-from .denied_names import names_of
 from .following import Follower
 from .kept_path import kept_path
 from .models import RulesetVersion
+from .noting import noted
 from .planning import Plan, as_overridden, blocked
-from .policy.decision import ALLOWED, Decision, Verdict
+from .policy.decision import ALLOWED, Decision
 from .policy.facts import ANONYMOUS, RequestFacts, UserFacts
 from .policy.identity import identity_parts
 from .policy.matching import CompiledRule, Index, applies_to, compile_ruleset
@@ -25,8 +25,8 @@ from .policy.rules import Mode, Rule, Ruleset
 from .recording import Recorder
 from .storage.cardinality import IdentityBudgets, IdentityCount
 from .storage.connections import Connections
-from .storage.denied import DeniedStore, Names
-from .storage.denied_notes import MOST_COUNTED, MOST_PATH_CHARS, DeniedNotes, Noted
+from .storage.denied import DeniedStore
+from .storage.denied_notes import DeniedNotes
 from .storage.errors import Unavailable
 from .storage.heartbeat import Heartbeat, Took
 from .storage.limiter import RateLimiter
@@ -213,28 +213,8 @@ class Engine:
         self, plan: Plan, decision: Decision, facts: RequestFacts, user: UserFacts
     ) -> None:
         """For the lists of who was denied; never of a request that is allowed."""
-        denied = [verdict.rule for verdict in decision.verdicts if _denies(verdict)]
-        whom = plan.whom
-        names: tuple[tuple[int, Names], ...] = ()
-        if plan.limits is None:
-            of = self.limiter.digests.of
-            whom = tuple(of(identity_parts(rule, facts, user)) for rule in denied)
-        if self.config.denied_names:
-            named = denied[:MOST_COUNTED]
-            names = tuple((one.id, names_of(identity_parts(one, facts, user))) for one in named)
-        self.denied_notes.note(
-            Noted(
-                time.time(),
-                plan.limits,
-                whom,
-                tuple([rule.id for rule in denied[:MOST_COUNTED]]),
-                facts.method[:20],
-                facts.path[:MOST_PATH_CHARS],
-                facts.address,
-                "override" if decision.blocked else "redis" if decision.unavailable else "limit",
-                names,
-            )
-        )
+        of, with_names = self.limiter.digests.of, self.config.denied_names
+        self.denied_notes.note(noted(plan, decision, facts, user, of, with_names=with_names))
 
     def flush_traffic(self) -> None:
         """Send the requests that this process has seen to Redis, now. Where Redis is away they are
@@ -345,8 +325,9 @@ class Engine:
 
     def decide(
         self, candidates: list[CompiledRule], facts: RequestFacts, user: UserFacts = ANONYMOUS
-    ) -> Decision:
-        """``plan`` and ``check`` for a request, which is counted in ``usage``."""
+    ) -> tuple[Decision, Plan]:
+        """``plan`` and ``check`` for a request, which is counted in ``usage``: what was decided, of
+        whom."""
         began_ns = time.perf_counter_ns()
         plan = self.plan(candidates, facts, user)
         decision = self.check(plan)
@@ -354,11 +335,11 @@ class Engine:
             self.tally.checked(plan.limits, decision, time.perf_counter_ns() - began_ns)
             if not decision.allowed:
                 self.note_denied(plan, decision, facts, user)
-        return decision
+        return decision, plan
 
     async def adecide(
         self, candidates: list[CompiledRule], facts: RequestFacts, user: UserFacts = ANONYMOUS
-    ) -> Decision:
+    ) -> tuple[Decision, Plan]:
         """``decide`` on the running event loop."""
         began_ns = time.perf_counter_ns()
         plan = self.plan(candidates, facts, user)
@@ -367,7 +348,7 @@ class Engine:
             self.tally.checked(plan.limits, decision, time.perf_counter_ns() - began_ns)
             if not decision.allowed:
                 self.note_denied(plan, decision, facts, user)
-        return decision
+        return decision, plan
 
     def check(self, plan: Plan, *, charge: bool = True) -> Decision:
         if plan.blocked:
@@ -413,10 +394,6 @@ class Engine:
         except Unavailable:
             return decision
         return decision.refunded(charges)
-
-
-def _denies(verdict: Verdict) -> bool:
-    return not verdict.allowed and verdict.rule.mode is Mode.ENFORCE
 
 
 _engine: Engine | None = None

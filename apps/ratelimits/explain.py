@@ -19,6 +19,7 @@ from django.http import HttpRequest
 from . import conf, ruleset
 from .caller import Callers
 from .engine import Engine
+from .exempt_paths import ExemptPaths
 from .explained import SHORT_CHARS, Explanation, Row, shown, verdict, verdict_of_denial
 from .models import Override, RateLimit
 from .policy.client_ip import UNKNOWN, derivation
@@ -164,9 +165,8 @@ def _request(question: Question) -> HttpRequest:
 
 def _exempt(question: Question, config: conf.RateLimitConfig) -> str:
     """As the middleware has it; empty where the request is limited."""
-    for path in config.exempt_paths:
-        if question.path.startswith(path):
-            return f"Allowed: paths that begin with {path} are never limited (IOTA_EXEMPT_PATHS)."
+    if why := ExemptPaths(config).why(question.path):
+        return f"Allowed: {why}."
     headers = {name.lower() for name in question.headers}
     asked = {"origin", "access-control-request-method"} <= headers
     if config.exempt_preflight and question.method == "OPTIONS" and asked:

@@ -19,9 +19,9 @@ from django.http.response import HttpResponseBase
 from . import conf
 from .answering import aanswered, answered, denied_response, is_error, is_preflight
 from .caller import Callers
-from .check_urls import path_of_site
 from .engine import Engine, get_engine
 from .errors import RateLimited
+from .exempt_paths import ExemptPaths
 from .policy.facts import RequestFacts
 from .request_facts import request_facts
 
@@ -40,7 +40,7 @@ class RateLimitMiddleware:
         self.get_response = get_response
         self.config = config
         self.callers = Callers(config.key_validator)
-        self._exempt_paths: tuple[tuple[str, ...], str | None] | None = None
+        self._exempt_paths: ExemptPaths | None = None
         self.is_async = iscoroutinefunction(get_response)
         if self.is_async:
             markcoroutinefunction(self)
@@ -68,8 +68,8 @@ class RateLimitMiddleware:
         facts = self._facts(request, engine)
         candidates = engine.candidates(facts)
         user = self.callers.identify(request, candidates)
-        decision = engine.decide(candidates, facts, user)
-        request._rate_limits = decision  # type: ignore[attr-defined]
+        decision, plan = engine.decide(candidates, facts, user)
+        request._rate_limits = plan  # type: ignore[attr-defined]
         at_ns, record = time.time_ns(), engine.recorder
         get_response = cast(GetResponse, self.get_response)
         response = answered(request, engine, decision, partial(get_response, request))
@@ -106,8 +106,8 @@ class RateLimitMiddleware:
         facts = self._facts(request, engine)
         candidates = engine.candidates(facts)
         user = await self.callers.aidentify(request, candidates)
-        decision = await engine.adecide(candidates, facts, user)
-        request._rate_limits = decision  # type: ignore[attr-defined]
+        decision, plan = await engine.adecide(candidates, facts, user)
+        request._rate_limits = plan  # type: ignore[attr-defined]
         at_ns, record = time.time_ns(), engine.recorder
         get_response = cast(AsyncGetResponse, self.get_response)
         try:
@@ -129,23 +129,12 @@ class RateLimitMiddleware:
         return None
 
     def _exempt(self, request: HttpRequest) -> bool:
-        exempt, check_path = self._exempt_paths or self._find_exempt()
-        path = request.path_info
-        if path.startswith(exempt) and (
-            path.startswith(self.config.exempt_paths)
-            or path == check_path
-            or path.startswith(f"{check_path}/")
-        ):
+        paths = self._exempt_paths
+        if paths is None:  # Once there are addresses.
+            paths = self._exempt_paths = ExemptPaths(self.config)
+        if request.path_info in paths:
             return True
         return request.method == "OPTIONS" and is_preflight(request, self.config)
-
-    def _find_exempt(self) -> tuple[tuple[str, ...], str | None]:
-        """Beginnings of paths that need a second look, and the endpoint that other services ask,
-        whose requests count as those that it is asked about. Once there are addresses."""
-        check_path = path_of_site()
-        own = () if check_path is None else (check_path,)
-        self._exempt_paths = (*self.config.exempt_paths, *own), check_path
-        return self._exempt_paths
 
     def _facts(self, request: HttpRequest, engine: Engine) -> RequestFacts:
         index = engine.index

@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -68,10 +69,7 @@ def ask(
     asking = _asking(engine, names, request, cost, identity)
     if isinstance(asking, Decision):
         return asking
-    decision, plan = asking.decide(_user(asking), charge=charge)
-    if charge:
-        asking.note(decision, plan)
-    return decision
+    return asking.decide(_user(asking), charge=charge)
 
 
 async def aask(
@@ -90,9 +88,7 @@ async def aask(
     asking = _asking(engine, names, request, cost, identity)
     if isinstance(asking, Decision):
         return asking
-    decision, plan = await asking.adecide(await _auser(asking))
-    asking.note(decision, plan)
-    return decision
+    return await asking.adecide(await _auser(asking))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +104,9 @@ class _Asking:
     named: Named | None
     user: Any = None
 
-    def plan(self, user: UserFacts) -> Plan | Decision:
-        """Whom each limit counts, at this cost; the decision where none needs to be asked."""
+    def plan(self, user: UserFacts) -> tuple[Plan, Decision | None]:
+        """Whom each limit counts, at this cost, without what the request was charged for before;
+        with the denial where it could never pass."""
         now_us = time.time_ns() // 1000
         in_force = _in_force(self.engine.index)
         facts, rules = self.facts, list(self.rules)
@@ -122,54 +119,48 @@ class _Asking:
             if all(holds(facts, now_us) for holds in in_force.conditions(compiled, facts))
         ]
         plan = self.engine.plan(rules, facts, user)
+        if self.request is not None:
+            plan = _without(self.engine, plan, _done(self.request))
         if self.cost is None or plan.limits is None:
-            return plan
+            return plan, None
         limits = in_force.at_cost(self.engine, plan.limits, self.cost)
-        return limits if isinstance(limits, Decision) else Plan(limits, plan.whom)
+        if isinstance(limits, Decision):
+            return plan, limits
+        return Plan(limits, plan.whom), None
 
     @property
     def knows_user(self) -> bool:
         """Whether it can be told if a limit for some users is about this one."""
         return self.request is not None or self.user is not None
 
-    def decide(self, user: UserFacts, *, charge: bool) -> tuple[Decision, Plan]:
+    def decide(self, user: UserFacts, *, charge: bool) -> Decision:
         """``Engine.decide`` for these limits."""
         began_ns = time.perf_counter_ns()
-        plan = self.plan(user)
-        if isinstance(plan, Decision):
-            return plan, Plan()
-        decision = self.engine.check(plan, charge=charge)
+        plan, refused = self.plan(user)
+        decision = refused or self.engine.check(plan, charge=charge)
         if charge:
             self._counted(plan, decision, began_ns, user)
-        return decision, plan
+        return decision
 
-    async def adecide(self, user: UserFacts) -> tuple[Decision, Plan]:
+    async def adecide(self, user: UserFacts) -> Decision:
         began_ns = time.perf_counter_ns()
-        plan = self.plan(user)
-        if isinstance(plan, Decision):
-            return plan, Plan()
-        decision = await self.engine.acheck(plan)
+        plan, refused = self.plan(user)
+        decision = refused or await self.engine.acheck(plan)
         self._counted(plan, decision, began_ns, user)
-        return decision, plan
+        return decision
 
     def _counted(self, plan: Plan, decision: Decision, began_ns: int, user: UserFacts) -> None:
-        if decision is not ALLOWED:
-            took_ns = time.perf_counter_ns() - began_ns
-            self.engine.tally.checked(plan.limits, decision, took_ns)
-            if not decision.allowed:
-                facts = self.facts
-                if self.named is not None:
-                    user = self.named.user(user, self.rules)
-                    facts = self.named.facts(facts, self.rules)
-                self.engine.note_denied(plan, decision, facts, user)
-
-    def note(self, decision: Decision, plan: Plan) -> None:
-        """These limits were charged for the request: once for one identity."""
-        if self.request is None or not decision.allowed or plan.limits is None:
+        if decision is ALLOWED:
             return
-        done = _done(self.request)
-        who = "" if self.named is None else self.named.text
-        done.update((rule.id, who) for rule in plan.limits.rules)
+        self.engine.tally.checked(plan.limits, decision, time.perf_counter_ns() - began_ns)
+        if not decision.allowed:
+            facts = self.facts
+            if self.named is not None:
+                user = self.named.user(user, self.rules)
+                facts = self.named.facts(facts, self.rules)
+            self.engine.note_denied(plan, decision, facts, user)
+        elif self.request is not None:
+            _done(self.request).update(_charged(plan))
 
 
 def _asking(
@@ -193,9 +184,6 @@ def _asking(
     rules = by_name(engine, names)
     if isinstance(rules, Decision):
         return rules
-    if request is not None and rules:
-        done, who = _done(request), "" if named is None else named.text
-        rules = [compiled for compiled in rules if (compiled.rule.id, who) not in done]
     if not rules:
         return ALLOWED
     facts = NOBODY
@@ -265,17 +253,37 @@ def django_request(request: Any) -> HttpRequest:
 
 
 def _done(request: HttpRequest) -> set[tuple[int, str]]:
-    """The limits that were charged, each with whom code named; empty: as the limit counts."""
+    """The limits that the request was charged for, each with the digest of whom it counted."""
     request = django_request(request)
     done: set[tuple[int, str]] | None = getattr(request, "_rate_limits_done", None)
     if done is None:
-        by_path: Decision | None = getattr(request, "_rate_limits", None)
-        done = set()
-        if by_path is not None:
-            done.update((verdict.rule.id, "") for verdict in by_path.verdicts)
-            done.update((rule.id, "") for rule in by_path.passed)
+        by_path: Plan = getattr(request, "_rate_limits", None) or Plan()
+        done = set(_charged(by_path))
         request._rate_limits_done = done  # type: ignore[attr-defined]
     return done
+
+
+def _charged(plan: Plan) -> Iterator[tuple[int, str]]:
+    if plan.limits is not None:
+        for rule, place in zip(plan.limits.rules, plan.limits.places, strict=True):
+            yield rule.id, plan.whom[place]
+
+
+def _without(engine: Engine, plan: Plan, done: AbstractSet[tuple[int, str]]) -> Plan:
+    """What is left of a plan, if anything."""
+    charged = list(_charged(plan))
+    if plan.limits is None or done.isdisjoint(charged):
+        return plan
+    left = [
+        (rule, who)
+        for rule, (_, who) in zip(plan.limits.rules, charged, strict=True)
+        if (rule.id, who) not in done
+    ]
+    if not left:
+        return Plan()
+    whom = tuple(dict.fromkeys(who for _, who in left))
+    places = [whom.index(who) for _, who in left]
+    return Plan(engine.limiter.limits([rule for rule, _ in left], places), whom)
 
 
 @lru_cache(maxsize=4)

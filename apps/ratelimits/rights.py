@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from . import conf, used_in_code
 from .models import Override, RateLimit
 from .policy.rules import BLOCKING, Mode
 
@@ -36,6 +37,12 @@ def in_force(row: RateLimit | Override) -> bool:
     mode = RateLimit.objects.filter(pk=row.limit_id).values_list("mode", flat=True).first()
     # Of a limit that is gone, nothing.
     return mode is not None and denies(mode)
+
+
+def code_depends_on(name: str) -> bool:
+    """Whether requests are denied, or fail, where a limit of this name is gone: the site's code
+    asks for it, and IOTA_UNKNOWN_LIMIT says so."""
+    return conf.current().unknown_limit != "allow" and name in used_in_code.uses()
 
 
 def may_publish(user: _User) -> bool:

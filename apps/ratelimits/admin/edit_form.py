@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
+from django.core.exceptions import ValidationError
 
 from .. import conf, rights
 from ..models.entries import REASON_CHARS
@@ -84,11 +85,25 @@ class EditForm(AskingForm):
         return super().save(commit)
 
 
+RENAMED = (
+    "The site's code asks for this limit by its name, and what nobody has made denies requests "
+    "(IOTA_UNKNOWN_LIMIT): a publisher can rename it."
+)
+
+
 class LimitEditForm(EditForm):
     governs = "mode"
 
     def comes_in_force(self, data: dict[str, Any]) -> bool:
         return rights.denies(data["mode"])
+
+    def clean_name(self) -> str:
+        name: str = self.cleaned_data["name"]
+        was = self.initial.get("name", "")
+        renamed = bool(self.instance.pk) and name != was
+        if renamed and not self.may_publish and rights.code_depends_on(was):
+            raise ValidationError(RENAMED)
+        return name
 
     def tell_what_is_not_theirs(self) -> None:
         field: Any = self.fields["mode"]

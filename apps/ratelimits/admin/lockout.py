@@ -18,6 +18,7 @@ from django.urls import Resolver404, ResolverMatch, resolve, reverse
 
 from .. import conf, ruleset
 from ..engine import get_engine
+from ..exempt_paths import ExemptPaths
 from ..models import Override, RateLimit
 from ..planning import Plan
 from ..policy.client_ip import client_address
@@ -73,7 +74,7 @@ class LockOut:
 
     def __init__(self, request: HttpRequest) -> None:
         config = conf.current()
-        self._exempt = config.exempt_paths
+        self._exempt = ExemptPaths(config)
         self._seen = request_facts(request, config)
         self._editor = user_facts(cast(AbstractUser, request.user))
         self._probes = list(_probes(request, config))
@@ -153,7 +154,7 @@ class LockOut:
     def _covered(self, index: Index, visits: Iterable[_Visit]) -> Iterator[tuple[_Visit, Plan]]:
         """The visits that the limit is about, each with what would be asked for it."""
         for visit in visits:
-            if visit.path.startswith(self._exempt):
+            if visit.path in self._exempt:
                 continue
             match = _resolved(visit.path)
             facts = replace(

@@ -38,7 +38,7 @@ class PublishersAdmin:
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         may: bool = super().has_delete_permission(request, obj)  # type: ignore[misc]
-        return may and is_theirs(request, obj)
+        return may and may_go(request, obj)
 
     def has_publish_permission(self, request: HttpRequest) -> bool:
         """Of actions: ``permissions=["publish"]``."""
@@ -73,9 +73,10 @@ class PublishersAdmin:
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """The page says what kinds it may not delete; this, which and why."""
-        not_theirs = [str(row) for row in objs if not is_theirs(request, row)]
+        not_theirs = [str(row) for row in objs if not may_go(request, row)]
         if not_theirs:
-            messages.warning(request, f"In force, and not yours to delete: {_listed(not_theirs)}.")
+            why = "In force, or asked for by code, and not yours to delete"
+            messages.warning(request, f"{why}: {_listed(not_theirs)}.")
         deleted, *others = super().get_deleted_objects(objs, request)  # type: ignore[misc]
         return (_told(deleted), *others)
 
@@ -108,6 +109,13 @@ class PublishersAdmin:
             stock, name, description = actions["delete_selected"]
             actions["delete_selected"] = (_asking_why(stock), name, description)
         return actions
+
+
+def may_go(request: HttpRequest, row: Any) -> bool:
+    """Whether this person may delete it."""
+    if not isinstance(row, RateLimit) or rights.may_publish(request.user):
+        return is_theirs(request, row)
+    return not rights.in_force(row) and not rights.code_depends_on(row.name)
 
 
 def is_theirs(request: HttpRequest, row: Any) -> bool:

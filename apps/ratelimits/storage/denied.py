@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis
 
@@ -77,6 +77,15 @@ class Batch:
     most: Mapping[tuple[int, int], Mapping[str, tuple[int, int, Names]]]
 
 
+class Sent(NamedTuple):
+    """What Redis has of a batch: limits and hours of ``most``, and ``recent``. ``failed``: why it
+    has not the rest, as where a part of a cluster is away; None where it has all."""
+
+    most: frozenset[tuple[int, int]]
+    recent: bool
+    failed: Exception | None
+
+
 class DeniedStore:
     """Every method is one pipeline, and raises storage.errors.Unavailable where Redis does not
     answer."""
@@ -85,7 +94,7 @@ class DeniedStore:
         self._client = client
         self._keys = keys
 
-    def add(self, batch: Batch) -> None:
+    def add(self, batch: Batch) -> Sent:
         source = scripts.load("denied").source
 
         def fill(pipeline: Any) -> None:
@@ -102,7 +111,13 @@ class DeniedStore:
             if batch.recent:
                 pipeline.expire(self._keys.denied, KEPT_S)
 
-        self._piped(fill)
+        replies = self._piped(fill, raise_on_error=False)
+        failed = [isinstance(reply, Exception) for reply in replies]
+        most = frozenset(place for place, lost in zip(batch.most, failed, strict=False) if not lost)
+        # These are of one key: what little of them may be lost is not told twice.
+        recent = not all(failed[len(batch.most) :])
+        error = next((reply for reply in replies if isinstance(reply, Exception)), None)
+        return Sent(most, recent, error and (as_unavailable(error) or error))
 
     def recent(self, most: int = MOST_RECENT) -> list[Denial]:
         """The last denials, the newest first."""
@@ -134,11 +149,11 @@ class DeniedStore:
                 found[digest] = DeniedMost(digest, times, at_least, one.names or was.names)
         return sorted(found.values(), key=lambda one: (-one.times, one.digest))[:most]
 
-    def _piped(self, fill: Callable[[Any], object]) -> list[Any]:
+    def _piped(self, fill: Callable[[Any], object], *, raise_on_error: bool = True) -> list[Any]:
         try:
             pipeline = self._client.pipeline(transaction=False)
             fill(pipeline)
-            return list(pipeline.execute())
+            return list(pipeline.execute(raise_on_error=raise_on_error))
         except (redis.RedisError, OSError) as error:
             raise as_unavailable(error) or error from error
 

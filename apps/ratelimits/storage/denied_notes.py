@@ -169,7 +169,7 @@ class DeniedNotes(BeginsAnew):
     def flush(self, store: DeniedStore, *, now: bool = False) -> bool:
         """``gather``, and send where a second has gone by, or ``now``: whether there was anything.
 
-        Raises Unavailable: it is sent the next time.
+        Raises Unavailable: what Redis did not take is sent the next time.
         """
         with self._lock:
             self.gather()
@@ -185,10 +185,14 @@ class DeniedNotes(BeginsAnew):
                 }
                 for place, rows in chosen
             }
-            store.add(Batch([self._denial(*row) for row in self._recent.values()], most))
-            for place in most:
+            recent = [self._denial(*row) for row in self._recent.values()]
+            sent = store.add(Batch(recent, most))
+            for place in sent.most:
                 del self._most[place]
-            self._recent = {}
+            if sent.recent:
+                self._recent = {}
+            if sent.failed is not None:
+                raise sent.failed
             return True
 
     def _denial(self, noted: Noted, times: int) -> Denial:

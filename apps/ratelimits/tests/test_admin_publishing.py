@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from django.contrib.auth.models import Group, Permission, User
 
+from apps.ratelimits import used_in_code
 from apps.ratelimits.groups import EDITORS, PUBLISHERS
 from apps.ratelimits.models import Override, RateLimit
 
@@ -125,7 +126,7 @@ def test_deleting_what_is_in_force_is_refused_alone_and_among_others(editor, lim
     url = f"{LIST}{limits['enforce'].pk}/delete/"
     assert editor.post(url, {"post": "yes"}).status_code == 403
     said = run(editor, "delete_selected", *limits.values())
-    assert "In force, and not yours to delete: enforce." in said
+    assert "In force, or asked for by code, and not yours to delete: enforce." in said
     run(editor, "delete_selected", *limits.values(), post="yes")
     assert modes() == BEFORE
     assert editor.post(f"{LIST}{limits['off'].pk}/delete/", {"post": "yes"}).status_code == 302
@@ -252,3 +253,38 @@ def test_groups_in_the_form_are_one_entry(publisher, limits):
     newest, *older = limits["shadow"].history.all()
     assert [row.group for row in newest.groups.all()] == [group]
     assert len(older) == 1
+
+
+@pytest.fixture
+def asked_for(limits, monkeypatch):
+    """A limit that denies nobody, and code that asks for it."""
+    monkeypatch.setitem(used_in_code._used, "shadow", {("shop.views.buy", "rate_limit"): None})
+    return limits["shadow"]
+
+
+@pytest.mark.parametrize(("unknown", "status"), [("deny", 403), ("raise", 403), ("allow", 302)])
+def test_what_code_asks_for_is_not_an_editors_to_delete_where_that_would_deny(
+    editor, asked_for, unknown, status
+):
+    with configured(unknown_limit=unknown, disabled=True):
+        answer = editor.post(f"{LIST}{asked_for.pk}/delete/", {"post": "yes"})
+    assert answer.status_code == status
+    assert ("shadow" in modes()) == (status == 403)
+
+
+def test_nor_to_rename_while_all_else_of_it_is(editor, asked_for):
+    url = f"{LIST}{asked_for.pk}/change/"
+    values = form(name="shadow", mode="shadow", quota="9", **API)
+    with configured(unknown_limit="deny", disabled=True):
+        said = errors(editor.post(url, {**values, "name": "other"}))
+        assert "asks for this limit by its name" in said["name"][0]
+        assert editor.post(url, values).status_code == 302
+    assert RateLimit.objects.get(name="shadow").quota == 9
+
+
+def test_a_publisher_may_rename_it(publisher, asked_for):
+    url = f"{LIST}{asked_for.pk}/change/"
+    with configured(unknown_limit="deny", disabled=True):
+        answer = publisher.post(url, form(name="other", mode="shadow", **API))
+    assert answer.status_code == 302
+    assert "other" in modes()

@@ -7,6 +7,7 @@ import tracemalloc
 import pytest
 
 from apps.ratelimits.policy.identity import Digests
+from apps.ratelimits.storage import denied
 from apps.ratelimits.storage import denied_notes as module
 from apps.ratelimits.storage.denied import HOUR_S, MOST_PER_HOUR
 from apps.ratelimits.storage.denied_notes import (
@@ -39,6 +40,7 @@ class Sent:
         if self.away:
             raise Unavailable("away")
         self.batches.append(batch)
+        return denied.Sent(frozenset(batch.most), True, None)
 
 
 def noted(name="ada", *, limits=(1,), at_s=NOW_S, path="/api/test", **changes) -> Noted:
@@ -190,3 +192,21 @@ def test_a_forked_child_begins_at_nothing(notes):
     notes._begin()
     assert not notes.flush(Sent(), now=True)
     assert module.FLUSH_S < 1
+
+
+def test_what_redis_has_taken_is_not_sent_again_where_the_rest_fails(notes, redis_client):
+    """A key of another kind stands for a part of a cluster that is away."""
+    keys = Keys("test:")
+    store = denied.DeniedStore(redis_client, keys)
+    redis_client.set(keys.denied_most(2, HOUR), "in the way")
+    notes.note(noted(limits=(1,)))
+    notes.note(noted(limits=(2,)))
+    with pytest.raises(Unavailable, match="WRONGTYPE"):
+        notes.flush(store, now=True)
+    redis_client.delete(keys.denied_most(2, HOUR))
+    assert notes.flush(store, now=True)
+    for limit in (1, 2):
+        (most,) = store.top(limit, NOW_S, NOW_S, 5)
+        assert most.times == 1
+    assert len(store.recent()) == 2
+    assert not notes.flush(store, now=True)

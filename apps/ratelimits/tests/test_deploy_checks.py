@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -99,3 +100,28 @@ def test_the_command_names_it():
         )
         assert ("ratelimits.W010" in ran.stderr) is asked, ran.stderr
         assert ran.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("header", "networks", "proxies", "warned"),
+    [
+        (("HTTP_X_FORWARDED_PROTO", "https"), ["127.0.0.0/8", "::1/128"], [], ["127.0.0.1", "::1"]),
+        (("HTTP_X_FORWARDED_PROTO", "https"), ["127.0.0.0/8", "::1/128"], ["127.0.0.1"], ["::1"]),
+        (("HTTP_X_FORWARDED_PROTO", "https"), ["10.0.0.0/8"], [], []),
+        (None, ["127.0.0.0/8"], [], []),
+    ],
+)
+def test_a_proxy_beside_the_site_may_not_ask_for_everybody(
+    settings, header, networks, proxies, warned
+):
+    settings.SECURE_PROXY_SSL_HEADER = header
+    settings.IOTA_RATELIMITS = replace(
+        conf.current(),
+        check_networks=tuple(map(ip_network, networks)),
+        trusted_proxies=tuple(map(ip_network, proxies)),
+    )
+    messages = deploy_checks.check_who_may_ask(None)
+    assert [message.id for message in messages] == ["ratelimits.W022"] * bool(warned)
+    for message in messages:
+        assert f"proxy at {' or '.join(warned)} lets" in message.msg
+        assert "IOTA_TRUSTED_PROXIES" in message.hint

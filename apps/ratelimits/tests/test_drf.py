@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
+from django.http import HttpResponse
+from django.test import AsyncClient
 from django.urls import path
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.decorators import api_view, throttle_classes
 from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 from rest_framework.viewsets import ViewSet
 
 from apps.ratelimits import used_in_code
 from apps.ratelimits.drf import RateLimitThrottle
+from apps.ratelimits.engine import get_engine
 from apps.ratelimits.models import RateLimit
 from apps.ratelimits.use import rate_limit
 
@@ -117,6 +122,17 @@ for view in (function.cls,):
     view.renderer_classes = [JSONRenderer]
     view.permission_classes = []
 
+
+@rate_limit("named")
+async def for_users(request):
+    return HttpResponse("ok")
+
+
+async def asynchronous(request):
+    """As packages do that bring async views to the framework."""
+    return await for_users(Request(request, authenticators=[ByHeader()]))
+
+
 urlpatterns = [
     path("listed", Listed.as_view()),
     path("scoped", Scoped.as_view()),
@@ -128,6 +144,7 @@ urlpatterns = [
     path("by-method", ByMethod.as_view()),
     path("by-class", ByClass.as_view()),
     path("function", function),
+    path("asynchronous", asynchronous),
 ]
 
 pytestmark = pytest.mark.urls(__name__)
@@ -196,6 +213,16 @@ def test_a_user_is_whom_the_framework_has_authenticated(limit, client):
         for url in ("/by-method", "/function"):
             elsewhere = {"HTTP_X_USER": name, "REMOTE_ADDR": "198.51.100.1"}
             assert statuses(client, url, 1, **elsewhere) == [429]
+
+
+async def test_the_same_on_an_event_loop(limit):
+    await sync_to_async(limit)(quota=1, counted_by="user")
+    client = AsyncClient()
+    for name in ("ada", "bob"):
+        await User.objects.acreate_user(name)
+        got = [await client.get("/asynchronous", headers={"x-user": name}) for _ in range(2)]
+        assert [response.status_code for response in got] == [200, 429]
+    await get_engine().limiter.aclose()
 
 
 def test_a_limit_for_groups_is_for_those_whom_the_framework_has_authenticated(limit, client):

@@ -25,7 +25,7 @@ FACTS = RequestFacts("GET", "/api/test", "203.0.113.9")
 
 
 def ask(engine, facts=FACTS, user=ANONYMOUS) -> bool:
-    return engine.decide(engine.candidates(facts), facts, user).allowed
+    return engine.decide(engine.candidates(facts), facts, user)[0].allowed
 
 
 def test_a_denial_is_in_redis_with_whom_it_counted(engine):

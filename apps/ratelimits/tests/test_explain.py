@@ -23,7 +23,7 @@ def canary(engine):
 def asked(engine, address: str, times: int = 1) -> bool:
     facts = RequestFacts("GET", "/", address)
     for _ in range(times):
-        allowed = engine.decide(engine.candidates(facts), facts).allowed
+        allowed = engine.decide(engine.candidates(facts), facts)[0].allowed
     return allowed
 
 
@@ -68,3 +68,14 @@ def test_a_draft_and_a_limit_by_name_are_listed_with_why_they_do_not_count(engin
         "draft": ("It is a draft.",),
         "named": ("Only code asks for it, by its name.",),
     }
+
+
+@pytest.mark.parametrize("path", ["/api/check", "/api/check/nginx"])
+def test_where_other_services_ask_nobody_is_limited(engine, client, path):
+    RateLimit.objects.create(name="all", quota=1)
+    engine.refresh()
+    assert [client.get(path, REMOTE_ADDR="127.0.0.1").status_code for _ in range(3)] == [400] * 3
+    found = explain(engine, Question(path=path, address="127.0.0.1"))
+    assert (found.allowed, "other services ask" in found.verdict) == (True, True)
+    elsewhere = explain(engine, Question(path="/api/checkout", address="127.0.0.1"))
+    assert "other services" not in elsewhere.verdict

@@ -20,7 +20,7 @@ def limit(name, **changes) -> RateLimit:
 
 def ask(engine, user=ANONYMOUS, facts=FACTS, times=1) -> bool:
     for _ in range(times):
-        allowed = engine.decide(engine.candidates(facts), facts, user).allowed
+        allowed = engine.decide(engine.candidates(facts), facts, user)[0].allowed
     return allowed
 
 

@@ -19,8 +19,9 @@ from django.views import View
 from apps.ratelimits import used_in_code
 from apps.ratelimits.models import Override, RateLimit
 from apps.ratelimits.signals import request_denied
+from apps.ratelimits.storage.usage import LimitUsage
 from apps.ratelimits.testing import no_rate_limits  # noqa: F401  (a fixture)
-from apps.ratelimits.use import rate_limit
+from apps.ratelimits.use import peek, rate_limit
 
 SEEN: list[int] = []
 
@@ -262,6 +263,17 @@ def test_a_limit_by_path_that_code_names_too_is_charged_once(limit, client):
     assert statuses(client, "/on-class", 1) == [429]
 
 
+@pytest.mark.parametrize(("counted_by", "others_left"), [("address", 2), ("everyone", 1)])
+def test_whom_code_names_as_the_path_counts_is_charged_once(limit, client, counted_by, others_left):
+    limit(path_kind="exact", path="/whose-address", counted_by=counted_by)
+    mine, other = {"address": "127.0.0.1"}, {"address": "198.51.100.9"}
+    client.get("/whose-address?who=127.0.0.1")
+    assert peek("named", mine).remaining == 2
+    client.get("/whose-address?who=198.51.100.9")
+    assert peek("named", mine).remaining == 1
+    assert peek("named", other).remaining == others_left
+
+
 @pytest.mark.parametrize(("url", "left"), [("/twice", 2), ("/two-identities", 2)])
 def test_one_identity_is_charged_once_for_a_request_and_another_by_itself(limit, client, url, left):
     limit()
@@ -306,13 +318,17 @@ def test_a_request_costs_what_the_function_says(limit, client):
         client.get("/weighed?cost=-1")
 
 
-def test_a_cost_over_all_that_can_be_free_is_refused_clearly(limit, client):
-    limit(quota=10)
+def test_a_cost_over_all_that_can_be_free_is_refused_clearly(limit, client, engine):
+    made = limit(quota=10)
     denied = client.get("/weighed?cost=11")
     assert denied.status_code == 429
     assert "costs 11 units, and never more than 10" in denied.json()["detail"]
     assert denied.json()["violated-policies"] == ["named"]
     assert fields(client.get("/weighed?cost=10"))["named"]["r"] == 0
+    engine.flush_usage()
+    engine.flush_denied()
+    assert engine.usage.read().limits == {made.pk: LimitUsage(1, 1)}
+    assert [denial.denied for denial in engine.denied.recent()] == [(made.pk,)]
 
 
 def test_what_is_taken_ahead_is_not_mixed_with_dear_requests(limit, client):
