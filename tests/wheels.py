@@ -48,9 +48,7 @@ def build(folder: Path) -> tuple[Path, Path]:
     return wheel, sdist
 
 
-def run(
-    command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None
-) -> str:
+def run(command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> str:
     """What it writes to stdout. Checks that it succeeds."""
     env = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     ran = subprocess.run(

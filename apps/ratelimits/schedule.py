@@ -2,8 +2,8 @@
 
     CELERY_BEAT_SCHEDULE = {**BEAT_SCHEDULE, ...}
 
-The names are those of the rows that ``migrate`` makes where django-celery-beat is installed, so that
-nothing is done twice there. Without Celery: ``manage.py ratelimit upkeep``.
+The names are those of the rows that ``migrate`` makes where django-celery-beat is installed, so
+that nothing is done twice there. Without Celery: ``manage.py ratelimit upkeep``.
 """
 
 from __future__ import annotations
