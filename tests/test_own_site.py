@@ -53,6 +53,55 @@ for route in routes(get_resolver(), ""):
     print("/" + re.sub(r"<[^>]+>|\\([^)]+\\)", lambda argument: str(next(whose)), route))
 """
 
+COMMANDS = """
+from django.core.management import execute_from_command_line
+
+for words in {}:
+    print("$", *words)
+    execute_from_command_line(["manage.py", *words])
+"""
+
+MORE = """
+INSTALLED_APPS = ["unfold", "unfold.contrib.import_export", *INSTALLED_APPS]
+INSTALLED_APPS += ["import_export", "rest_framework"]
+CELERY_BROKER_URL = os.environ["REDIS_URL"]
+"""
+
+CELERY = """
+import os
+from celery import Celery
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mysite.settings")
+app = Celery("mysite")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()
+"""
+
+THROTTLED = """
+from iota_ratelimits.drf import RateLimitThrottle
+from iota_ratelimits.use import rate_limit
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+
+class Exports(APIView):
+    throttle_classes = [RateLimitThrottle]
+    throttle_limits = ["exports"]
+
+    def get(self, request):
+        return Response({"ready": True})
+
+
+@rate_limit("reports")
+def reports(request):
+    return HttpResponse("ready")
+
+
+urlpatterns += [path("exports/", Exports.as_view()), path("reports/", reports)]
+"""
+UNFOLD_WARNS = "ignore:Overriding get_action_choices:PendingDeprecationWarning"
+"""unfold 0.91 does so under Django 6.1."""
+
 
 def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)
@@ -109,19 +158,6 @@ def every_page_opens(site: wheels.Site, url: str, staff: requests.Session) -> No
     assert wrong == {}
 
 
-def commands_work(site: wheels.Site) -> None:
-    assert re.search(r"^first\s+enforce\s+3 per minute", site.manage("ratelimit", "list"), re.M)
-    asked = ("ratelimit", "explain", "--method", "GET", "--path", "/hello/", "--ip", "127.0.0.3")
-    assert "first" in site.manage(*asked)
-    assert "first" in site.manage("ratelimit", "inspect", "--ip", "127.0.0.1")
-    assert "recorded requests" in site.manage("ratelimit", "preview", "first", "--quota", "2")
-    site.manage("ratelimit", "reset", "--ip", "127.0.0.1")
-    assert "rows of usage" in site.shell(blocks(GUIDE, "sh")[3])
-    site.manage("sweep", "--dry-run")
-    site.manage("makemigrations", "--check", "--dry-run")
-    site.manage("check", "--deploy")
-
-
 def switched_off(site: wheels.Site, url: str) -> None:
     site.manage("ratelimit", "disable", "--all")
     off_s = time.monotonic()
@@ -144,6 +180,27 @@ def what_a_bare_site_can(site: wheels.Site, django: str, settings: str) -> None:
     site.manage("migrate", "ratelimits", "zero")
 
 
+def commands_work(site: wheels.Site) -> None:
+    words = ["explain", "--method", "GET", "--path", "/hello/", "--ip", "127.0.0.3"]
+    said = site.script(
+        COMMANDS.format(
+            [
+                ["ratelimit", *words],
+                ["ratelimit", "inspect", "--ip", "127.0.0.1"],
+                ["ratelimit", "preview", "first", "--quota", "2"],
+                ["ratelimit", "reset", "--ip", "127.0.0.1"],
+                ["sweep", "--dry-run"],
+                ["makemigrations", "--check", "--dry-run"],
+                ["check", "--deploy"],
+            ]
+        )
+    )
+    assert "recorded requests" in said
+    assert "No changes detected" in said
+    assert re.search(r"^first\s+enforce\s+3 per minute", site.manage("ratelimit", "list"), re.M)
+    assert "rows of usage" in site.shell(blocks(GUIDE, "sh")[3])
+
+
 def test_the_guide_makes_a_site_of_django_5_2_limited(tmp_path, wheel, redis_server, redis_client):
     python = wheels.python_from((3, 11))
     site = new_site(tmp_path, wheel, python, redis_server.url, "~=5.2.0")
@@ -153,3 +210,56 @@ def test_the_guide_makes_a_site_of_django_5_2_limited(tmp_path, wheel, redis_ser
     site.install("django-celery-beat>=2.8", "Django~=5.2.0")
     site.configure('INSTALLED_APPS += ["django_celery_beat"]', blocks(GUIDE, "python")[1])
     site.manage("migrate")
+
+
+@pytest.mark.newest
+def test_the_packages_own_page_makes_a_site_of_the_newest_django_limited(
+    tmp_path, wheel, redis_server, redis_client
+):
+    site = new_site(tmp_path, wheel, newest_python(), redis_server.url, ">=6.1")
+    (settings,) = blocks(README, "python")
+    settings = settings.replace("redis://127.0.0.1:6379/0", redis_server.url)
+    what_a_bare_site_can(site, "6.", settings)
+
+
+@pytest.mark.newest
+def test_what_else_a_site_has_is_used_on_the_newest_django(
+    tmp_path, wheel, redis_server, redis_client
+):
+    site = new_site(tmp_path, wheel, newest_python(), redis_server.url, ">=6.1")
+    follow_the_guide(site, blocks(GUIDE, "python")[0])
+    more = ("django-unfold", "djangorestframework", "granian", "packaging")
+    site.install(f"{site.folder / 'dist' / wheel.name}[exchange]", *more)
+    site.environment["PYTHONWARNINGS"] += f",{UNFOLD_WARNS}"
+    site.configure(MORE, blocks(GUIDE, "python")[1])
+    (site.folder / "mysite" / "celery.py").write_text(CELERY)
+    (site.folder / "mysite" / "__init__.py").write_text("from .celery import app as celery_app\n")
+    with (site.folder / "mysite" / "urls.py").open("a") as urls:
+        urls.write(THROTTLED)
+    site.manage("check")
+    site.manage("migrate")
+    site.manage("collectstatic", "--noinput", "--dry-run")
+
+    server = ("-m", "granian", "--interface", "wsgi", "--workers", "2", "--port", "{port}")
+    with site.serving(*server, "mysite.wsgi:application") as url:
+        staff = limited_by_staff(site, url)
+        for name in ("exports", "reports"):
+            saved_s = write_limit(staff, url, name=name, quota="2", path_kind="named")
+            denied_in_time(f"{url}/{name}/", saved_s, 2)
+        every_page_opens(site, url, staff)
+    assert "- name: exports" in site.manage("ratelimit", "export")
+    worker = ("-m", "celery", "-A", "mysite", "worker", "--beat", "--pool", "solo", "-l", "info")
+    with site.started(*worker) as log:
+        done = re.compile(r"Task ratelimits.reconcile_ruleset\[[\w-]+\] succeeded")
+        deadline = time.monotonic() + 60
+        while not done.search(said := log.read_text()):
+            assert time.monotonic() < deadline, said
+            time.sleep(0.2)
+    assert "ratelimits.sweep" in said
+
+
+def newest_python() -> str:
+    found = wheels.python_from((3, 12))
+    if found is None:
+        pytest.skip("needs Python 3.12 or newer, on the PATH or by pyenv")
+    return found
