@@ -3,7 +3,7 @@ BIN := .venv/bin
 MINUTES ?= 10
 DEMO_ENV := IOTA_DEMO=1 SECRET_KEY=only-for-tools-that-import-the-settings IOTA_IDENTITY_KEY=another-only-for-tools-that-import-the-settings
 
-.PHONY: demo test coverage test-faults test-cluster test-alerts soak lint audit bench clean
+.PHONY: demo wheel test coverage test-django test-faults test-cluster test-alerts soak lint audit bench clean
 
 demo: .venv/.runtime
 	@exec $(BIN)/python -m iota.demo
@@ -15,6 +15,10 @@ test: .venv/.development
 coverage: .venv/.development
 	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered $(ARGS)
 
+# The limiter on the newest Django: as a wheel in fresh sites, and its own tests.
+test-django: .venv/.development
+	$(BIN)/python -m pytest tests -m newest -p no:randomly $(ARGS)
+
 test-faults: .venv/.development
 	$(BIN)/python -m pytest tests/faults -m faults -p no:randomly $(ARGS)
 
@@ -23,6 +27,11 @@ test-cluster: .venv/.development
 
 test-alerts: .venv/.development
 	$(BIN)/python -m pytest tests/alerts -m alerts -p no:randomly $(ARGS)
+
+# The limiter as a package, for sites of others: dist/iota_ratelimits-*.whl
+wheel: .venv/.development
+	@rm -rf build dist
+	$(BIN)/python -m build --no-isolation
 
 soak: .venv/.development
 	$(BIN)/python -m tests.faults.soak $(MINUTES)
@@ -42,7 +51,7 @@ bench: .venv/.development
 	$(DEMO_ENV) $(BIN)/python manage.py benchmark targets $(ARGS)
 
 clean:
-	rm -rf .venv var
+	rm -rf .venv var build dist
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "IOTA needs Python 3.11 or newer: make PYTHON=python3.12 ...")'

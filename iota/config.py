@@ -11,7 +11,6 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from hashlib import blake2b
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,12 @@ from typing import Any
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from apps.ratelimits.conf import RateLimitConfig
+from apps.ratelimits.options import Refused, shown
+
 from .broker import Broker
 from .mail import MailServer
-from .variables import VARIABLES, Refused, Variable, as_markdown
-
-MASK = "********"
-MAX_SHOWN_CHARS = 100
+from .variables import VARIABLES, Variable, as_markdown
 
 
 class ConfigurationError(ImproperlyConfigured):
@@ -34,46 +33,6 @@ class ConfigurationError(ImproperlyConfigured):
         self.problems = tuple(problems)
         lines = "\n".join(f"  {problem}" for problem in problems)
         super().__init__(f"{len(problems)} wrong in the environment:\n{lines}")
-
-
-@dataclass(frozen=True, slots=True)
-class RateLimitConfig:
-    """What the limiter is told; see VARIABLES for each part's meaning.
-
-    What can hold a secret is left out of the repr, which ends up in logs and error pages.
-    """
-
-    redis_url: str = field(repr=False)
-    redis_operator_url: str = field(repr=False)
-    redis_sweeper_url: str = field(repr=False)
-    key_prefix: str
-    identity_key: bytes = field(repr=False)
-    disabled: bool
-    redis_timeout_ms: int
-    redis_max_connections: int
-    breaker_failures: int
-    breaker_open_ms: int
-    ruleset_poll_ms: int
-    no_ruleset: str
-    trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
-    ipv6_prefix: int
-    exempt_paths: tuple[str, ...]
-    health_paths: tuple[str, ...]
-    exempt_preflight: bool
-    key_validator: str
-    counted_signals: tuple[str, ...]
-    local_processes: int
-    identity_budget: int
-    reason_required: bool
-    unknown_limit: str
-    check_token: str = field(repr=False)
-    check_networks: tuple[IPv4Network | IPv6Network, ...]
-    denied_names: bool
-    traffic_records: int
-    traffic_minutes: int
-    traffic_sample: int
-    load_us: int = field(default=0, compare=False)
-    """How long ``create_settings`` took, for staff to see."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +119,9 @@ def _read(variable: Variable, source: Mapping[str, str], problems: list[str]) ->
             value = [item for item in map(str.strip, value) if item]
         return variable.check(value)
     except (ValueError, TypeError) as error:
-        shown = _shown(variable, source[variable.name])
+        given = shown(source[variable.name], is_secret=variable.secret)
         reason = str(error) if isinstance(error, Refused) else ""
-        problems.append(f"{variable.name}={shown}: {reason or f'use {variable.allowed}'}")
+        problems.append(f"{variable.name}={given}: {reason or f'use {variable.allowed}'}")
         return variable.default
 
 
@@ -175,16 +134,6 @@ class _Env(environ.Env):  # type: ignore[misc]
         # with "$" came out empty. Escaped, every value is what was given.
         self.escape_proxy = True
         self.ENVIRON = {name: value.replace("$", r"\$") for name, value in source.items()}
-
-
-def _shown(variable: Variable, value: str) -> str:
-    if variable.secret:
-        return MASK
-    # A password inside a URL is a secret too, even where the URL cannot be parsed: all that
-    # stands before the last "@" goes, and so do passwords among the options.
-    masked = re.sub(r"(?s)^([a-z+]+:/*)?.*@", rf"\1{MASK}@", value)
-    masked = re.sub(r"(?i)(pass\w*=)[^&\s]*", rf"\1{MASK}", masked)
-    return repr(masked[:MAX_SHOWN_CHARS])
 
 
 def _refuse_unknown(source: Mapping[str, str], problems: list[str]) -> None:
@@ -265,44 +214,11 @@ def _settings(values: dict[str, Any]) -> Settings:
         hsts_seconds=values["IOTA_HSTS_SECONDS"],
         secure_ssl_redirect=values["IOTA_SECURE_SSL_REDIRECT"],
         tls_ends_at_proxy=values["IOTA_TLS_ENDS_AT_PROXY"],
-        rate_limit_config=RateLimitConfig(
-            redis_url=values["REDIS_URL"],
-            redis_operator_url=values["IOTA_REDIS_OPERATOR_URL"],
-            redis_sweeper_url=values["IOTA_REDIS_SWEEPER_URL"],
-            key_prefix=values["IOTA_KEY_PREFIX"],
-            identity_key=_key(values["IOTA_IDENTITY_KEY"]),
-            disabled=values["IOTA_DISABLED"],
-            redis_timeout_ms=values["IOTA_REDIS_TIMEOUT_MS"],
-            redis_max_connections=values["IOTA_REDIS_MAX_CONNECTIONS"],
-            breaker_failures=values["IOTA_BREAKER_FAILURES"],
-            breaker_open_ms=values["IOTA_BREAKER_OPEN_MS"],
-            ruleset_poll_ms=values["IOTA_RULESET_POLL_MS"],
-            no_ruleset=values["IOTA_NO_RULESET"],
-            trusted_proxies=values["IOTA_TRUSTED_PROXIES"],
-            ipv6_prefix=values["IOTA_IPV6_PREFIX"],
-            exempt_paths=values["IOTA_EXEMPT_PATHS"],
-            health_paths=values["IOTA_HEALTH_PATHS"],
-            exempt_preflight=values["IOTA_EXEMPT_PREFLIGHT"],
-            key_validator=values["IOTA_KEY_VALIDATOR"],
-            counted_signals=values["IOTA_COUNTED_SIGNALS"],
-            local_processes=values["IOTA_LOCAL_PROCESSES"],
-            identity_budget=values["IOTA_IDENTITY_BUDGET"],
-            reason_required=values["IOTA_REASON_REQUIRED"],
-            unknown_limit=values["IOTA_UNKNOWN_LIMIT"] or ("raise" if values["DEBUG"] else "allow"),
-            check_token=values["IOTA_CHECK_TOKEN"],
-            check_networks=tuple(values["IOTA_CHECK_NETWORKS"]),
-            denied_names=values["IOTA_DENIED_NAMES"],
-            traffic_records=values["IOTA_TRAFFIC_RECORDS"],
-            traffic_minutes=values["IOTA_TRAFFIC_MINUTES"],
-            traffic_sample=values["IOTA_TRAFFIC_SAMPLE"],
+        rate_limit_config=RateLimitConfig.of(
+            {variable.option: values[variable.name] for variable in VARIABLES if variable.option},
+            debug=values["DEBUG"],
         ),
     )
-
-
-def _key(text: str) -> bytes:
-    """All of a secret counts: BLAKE2b takes 64 bytes at most, so a longer one is hashed."""
-    key = text.encode()
-    return key if len(key) <= blake2b.MAX_KEY_SIZE else blake2b(key).digest()
 
 
 if __name__ == "__main__":

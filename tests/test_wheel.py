@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
+import re
 import sys
+import tarfile
+import tomllib
+import zipfile
+from email import message_from_string
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+import pytest
+
+from . import wheels
+
+PROJECT = tomllib.loads((wheels.ROOT / "pyproject.toml").read_text())["project"]
+METADATA = f"iota_ratelimits-{PROJECT['version']}.dist-info"
 
 SITE = """
 import sys
-from types import SimpleNamespace
 
 if "files" not in sys.argv:
     sys.modules["import_export"] = None  # A site need not have it.
@@ -38,7 +44,7 @@ settings.configure(
         "django.contrib.messages",
         "simple_history",
         *(["import_export"] if "files" in sys.argv else []),
-        "iota_ratelimits.apps.RatelimitsConfig",
+        "iota_ratelimits",
     ],
     TEMPLATES=[{
         "BACKEND": "django.template.backends.django.DjangoTemplates",
@@ -55,17 +61,10 @@ settings.configure(
         "iota_ratelimits.middleware.RateLimitMiddleware",
         "django.contrib.messages.middleware.MessageMiddleware",
     ],
-    IOTA_RATELIMITS=SimpleNamespace(
-        redis_url=sys.argv[1], key_prefix="bare:", identity_key=b"k" * 32, disabled=False,
-        redis_timeout_ms=1000, redis_max_connections=5, breaker_failures=5, breaker_open_ms=1000,
-        ruleset_poll_ms=250, trusted_proxies=(), ipv6_prefix=64, exempt_paths=("/static/",),
-        health_paths=("/healthz",),
-        exempt_preflight=True, key_validator="", counted_signals=(), local_processes=1,
-        no_ruleset="allow", identity_budget=0, reason_required=False, denied_names=False,
-        unknown_limit="raise", check_token="", check_networks=(),
-        traffic_records=1000, traffic_minutes=60, traffic_sample=1,
-        redis_operator_url="", redis_sweeper_url="",
-    ),
+    IOTA_RATELIMITS={
+        "REDIS_URL": sys.argv[1], "KEY_PREFIX": "bare:", "IDENTITY_KEY": "k" * 32,
+        "REDIS_TIMEOUT_MS": 1_000, "UNKNOWN_LIMIT": "raise", "TRAFFIC_RECORDS": 1_000,
+    },
 )
 django.setup()
 from django.core.management import CommandError, call_command
@@ -185,18 +184,15 @@ get_engine().stop()
 )
 
 
-def test_the_wheel_limits_a_bare_site(tmp_path, redis_server, redis_client):
-    source = tmp_path / "source"
-    source.mkdir()
-    ignored = shutil.ignore_patterns("tests", "__pycache__")
-    shutil.copytree(ROOT / "apps" / "ratelimits", source / "apps" / "ratelimits", ignore=ignored)
-    for name in ("pyproject.toml", "README.md"):
-        shutil.copy(ROOT / name, source)
-    run(["-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(source)], ROOT)
-    (wheel,) = tmp_path.glob("iota_ratelimits-*.whl")
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> tuple[Path, Path]:
+    return wheels.build(tmp_path_factory.mktemp("built"))
+
+
+def test_the_wheel_limits_a_bare_site(tmp_path, built, redis_server, redis_client):
     folder = tmp_path / "site"
     install = ["-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check"]
-    run([*install, "--target", str(folder), str(wheel)], ROOT)
+    run([*install, "--target", str(folder), str(built[0])], wheels.ROOT)
     (folder / "site_of_ours.py").write_text(SITE)
     said = run(["site_of_ours.py", redis_server.url], folder)
     assert said.splitlines()[-1] == "[200, 200, 429, 200] True False False"
@@ -208,9 +204,53 @@ def test_the_wheel_limits_a_bare_site(tmp_path, redis_server, redis_client):
 
 
 def run(arguments: list[str], folder: Path) -> str:
-    environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    ran = subprocess.run(
-        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True
-    )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    return ran.stdout
+    return wheels.run([sys.executable, *arguments], folder)
+
+
+def test_the_wheel_holds_all_of_the_limiter_and_nothing_else(built):
+    source = wheels.ROOT / "apps" / "ratelimits"
+    ours = {
+        str(path.relative_to(source))
+        for path in source.rglob("*")
+        if path.is_file() and not {"tests", "__pycache__"} & set(path.parts)
+    } - {"README.md"}
+    with zipfile.ZipFile(built[0]) as wheel:
+        names = set(wheel.namelist())
+        top_level = wheel.read(f"{METADATA}/top_level.txt").decode().split()
+    assert {name for name in names if not name.startswith(METADATA)} == {
+        f"iota_ratelimits/{name}" for name in ours
+    }
+    assert top_level == ["iota_ratelimits"]
+    kinds = {Path(name).suffix for name in ours}
+    assert kinds == {".py", ".typed", ".lua", ".html", ".css", ".js", ".json"}
+    assert built[0].stat().st_size < 600_000
+
+
+def test_the_sdist_has_no_tests_and_makes_the_same_wheel(built):
+    """The wheel was made of it."""
+    with tarfile.open(built[1]) as sdist:
+        names = sdist.getnames()
+    assert any(name.endswith("apps/ratelimits/storage/lua/check.lua") for name in names)
+    assert [name for name in names if "test" in name.rpartition("/")[2]] == [
+        name for name in names if name.endswith("ratelimits/testing.py")
+    ]
+
+
+def test_the_metadata_says_what_it_needs_and_shows_on_an_index(built):
+    with zipfile.ZipFile(built[0]) as wheel:
+        said = message_from_string(wheel.read(f"{METADATA}/METADATA").decode())
+    needed = [name for name in said.get_all("Requires-Dist", []) if "extra ==" not in name]
+    assert [re.split(r"[^\w-]", name)[0].lower() for name in needed] == [
+        "django",
+        "celery",
+        "django-simple-history",
+        "google-re2",
+        "redis",
+    ]
+    assert said["Requires-Python"] == ">=3.11"
+    assert {"Framework :: Django :: 5.2", "Typing :: Typed"} <= set(said.get_all("Classifier", []))
+    assert said["Description-Content-Type"] == "text/markdown"
+    page = said.get_payload()
+    assert page == (wheels.ROOT / "apps" / "ratelimits" / "README.md").read_text()
+    # An index has none of our files.
+    assert re.findall(r"\]\((?!https:)", page) == []

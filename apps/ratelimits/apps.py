@@ -10,6 +10,8 @@ class RatelimitsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from . import checks, deploy_checks, raised, receivers  # noqa: F401  (registered by being imported)
+        from . import checks, conf, deploy_checks, raised, receivers  # noqa: F401  (registered by being imported)
 
-        raised.connect()
+        # A check tells of a wrong configuration; the middleware refuses to be built with it.
+        if not conf.problems():
+            raised.connect()

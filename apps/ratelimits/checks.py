@@ -19,9 +19,20 @@ CACHES = (
 
 
 @register()
+def check_configuration(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    return [
+        Error(
+            problem,
+            hint="Each key and what it may hold: `manage.py ratelimit settings`.",
+            id="ratelimits.E005",
+        )
+        for problem in conf.problems()
+    ]
+
+
+@register()
 def check_key_validator(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    path = conf.current().key_validator
-    if not path:
+    if conf.problems() or not (path := conf.current().key_validator):
         return []
     try:
         import_string(path)
@@ -39,7 +50,7 @@ def check_key_validator(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 @register()
 def check_counted_signals(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     found: list[CheckMessage] = []
-    for path in conf.current().counted_signals:
+    for path in () if conf.problems() else conf.current().counted_signals:
         try:
             raised.load(path)
         except ImportError as error:

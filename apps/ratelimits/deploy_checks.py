@@ -44,8 +44,7 @@ KINDS: dict[Level, type[Error | Warning | Info]] = {
 
 @register(deploy=True)
 def check_servers(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    config = conf.current()
-    if config.disabled:
+    if conf.problems() or (config := conf.current()).disabled:
         return []
     servers = read_urls(config.redis_url, config.redis_operator_url)
     return [

@@ -7,6 +7,7 @@ nobody types in what is then refused.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from django.contrib import messages
@@ -103,11 +104,15 @@ class PublishersAdmin:
                 with_reason(request, row)
                 row.delete()
 
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        actions: dict[str, Any] = super().get_actions(request)  # type: ignore[misc]
-        if "delete_selected" in actions:
-            stock, name, description = actions["delete_selected"]
-            actions["delete_selected"] = (_asking_why(stock), name, description)
+    def get_actions(self, request: HttpRequest, action_location: Any = None) -> dict[str, Any]:
+        """``action_location`` is Django's from 6.1 on, whose actions are objects and no tuples."""
+        where = {} if action_location is None else {"action_location": action_location}
+        actions: dict[str, Any] = super().get_actions(request, **where)  # type: ignore[misc]
+        stock = actions.get("delete_selected")
+        if isinstance(stock, tuple):
+            actions["delete_selected"] = (_asking_why(stock[0]), *stock[1:])
+        elif stock is not None:
+            actions["delete_selected"] = replace(stock, func=_asking_why(stock.func))
         return actions
 
 

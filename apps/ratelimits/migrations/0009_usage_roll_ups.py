@@ -1,11 +1,9 @@
 """Usage by minute, hour and day, and the schedule of what writes it, once: from here on that row is
 staff's to edit or delete in the admin.
 
-Only where django-celery-beat is installed: a site of another kind calls ``ratelimits.roll_up_usage``
-by a schedule of its own.
+Only where django-celery-beat is installed by then, as for 0008.
 """
 
-from django.apps import apps as installed
 from django.db import migrations, models
 from django.utils import timezone
 
@@ -19,9 +17,10 @@ EXPIRE_S = 50
 
 
 def schedule(apps, schema_editor):
-    if not installed.is_installed("django_celery_beat"):
+    try:
+        row = apps.get_model("django_celery_beat", "PeriodicTask")
+    except LookupError:  # Not installed, or its tables come after ours.
         return
-    row = apps.get_model("django_celery_beat", "PeriodicTask")
     if row.objects.filter(name=NAME).exists():
         return
     crontab = apps.get_model("django_celery_beat", "CrontabSchedule")
@@ -40,11 +39,6 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ("ratelimits", "0008_sweep_schedule"),
-        *(
-            [("django_celery_beat", "0019_alter_periodictasks_options")]
-            if installed.is_installed("django_celery_beat")
-            else []
-        ),
     ]
 
     operations = [

@@ -20,6 +20,8 @@ from ..subcommands import (
     listing,
     preview,
     resetting,
+    settings,
+    upkeep,
 )
 
 SUBCOMMANDS: Mapping[str, ModuleType] = {
@@ -32,13 +34,16 @@ SUBCOMMANDS: Mapping[str, ModuleType] = {
     "enable": enable,
     "export": exporting,
     "import": importing,
+    "settings": settings,
+    "upkeep": upkeep,
 }
 
 
 class Command(BaseCommand):
     help = (
         "List the limits, explain a request, look at an identity and reset it; switch limits off "
-        "and on; export and import them. The way back where one locks staff out."
+        "and on; export and import them; show the settings; "
+        "do what is due. The way back where one locks staff out."
     )
     requires_system_checks = []  # Nothing that is wrong with the site may stand in the way back.
 
