@@ -139,8 +139,8 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not CONFIG.demo
 SECURE_SSL_REDIRECT = CONFIG.secure_ssl_redirect and not CONFIG.demo
 if CONFIG.tls_ends_at_proxy:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
-# Proxies ask the last over plain HTTP, as load balancers do the others.
-SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$", r"^api/check(/|$)"]
+# What asks these is a neighbour, over plain HTTP: load balancers, Prometheus, proxies.
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$", r"^metrics$", r"^api/check(/|$)"]
 SECURE_HSTS_SECONDS = 0 if CONFIG.demo else CONFIG.hsts_seconds
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = not CONFIG.demo
 X_FRAME_OPTIONS = "DENY"
