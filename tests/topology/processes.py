@@ -40,14 +40,14 @@ class Running:
 
     def __init__(self, service: Service, command: Sequence[str], cwd: Path, log: Path) -> None:
         self.service, self.log = service, log
-        self._command, self._cwd = list(command), cwd
+        self.command, self._cwd = list(command), cwd
         self.environment: dict[str, str] = {}
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                self._command,
+                self.command,
                 cwd=self._cwd,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
@@ -231,7 +231,9 @@ class Topology:
             name: self.here(value, service) if value.startswith("/") else value
             for name, value in {**image.variables(), **service.environment}.items()
         }
-        outer = {name: os.environ[name] for name in ("HOME", "LANG", "TMPDIR") if name in os.environ}
+        outer = {
+            name: os.environ[name] for name in ("HOME", "LANG", "TMPDIR") if name in os.environ
+        }
         environment = {**outer, **told, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
         environment["HOSTNAME"] = socket.gethostname()
         if service.name == "web":
