@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from contextlib import contextmanager
 from pathlib import Path
 
 import kombu
@@ -115,7 +116,7 @@ def test_beat_and_the_workers_do_what_is_periodic(topology):
 
     def rolled_up() -> bool:
         with topology.postgres.connect() as connection:
-            query = "SELECT count(*) FROM ratelimits_usageminute"
+            query = "SELECT count(*) FROM ratelimits_minuteusage"
             return connection.execute(query).fetchone()[0] > 0
 
     eventually(rolled_up, 150, "usage in the database")
@@ -314,9 +315,11 @@ print(verdict.rule.rate.quota - verdict.standing.remaining)
     return int(topology.manage("shell", "--verbosity", "0", "-c", code).split()[-1])
 
 
+@contextmanager
 def broker(topology: Topology):
     url = (topology.folder / "secrets/celery_broker_url").read_text().strip()
-    return kombu.Connection(url).channel()
+    with kombu.Connection(url) as connection, connection.channel() as channel:
+        yield channel
 
 
 def send(topology: Topology, folder: Path, count: int, seconds: float) -> None:
