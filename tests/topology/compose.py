@@ -94,10 +94,10 @@ def _filled(value: Any, variables: Mapping[str, str]) -> Any:
 
 
 def _service(name: str, told: Mapping[str, Any], paths: Mapping[str, Path], at: Path) -> Service:
-    secrets = {}
+    secrets: dict[str, Path] = {}
     for secret in told.get("secrets", ()):
-        long = secret if isinstance(secret, dict) else {"source": secret}
-        target = long.get("target", long["source"])
+        long: dict[str, str] = secret if isinstance(secret, dict) else {"source": secret}
+        target = long.get("target") or long["source"]
         within = target if target.startswith("/") else f"/run/secrets/{target}"
         secrets[within] = paths[long["source"]]
     volumes = {}

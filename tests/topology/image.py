@@ -38,10 +38,11 @@ def instructions() -> list[tuple[str, str]]:
 
 def variables() -> dict[str, str]:
     """ENV, but for the PATH of the image."""
-    found = {}
+    found: dict[str, str] = {}
     for word, rest in instructions():
         if word == "ENV":
-            found |= dict(pair.split("=", 1) for pair in shlex.split(rest))
+            for pair in shlex.split(rest):
+                name, _, found[name] = pair.partition("=")
     found.pop("PATH")
     return found
 

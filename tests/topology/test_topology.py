@@ -116,7 +116,7 @@ def test_beat_and_the_workers_do_what_is_periodic(topology):
 
     def rolled_up() -> bool:
         with topology.postgres.connect() as connection:
-            query = "SELECT count(*) FROM ratelimits_minuteusage"
+            query = "SELECT count(*) FROM ratelimits_limitrollup"
             return connection.execute(query).fetchone()[0] > 0
 
     eventually(rolled_up, 150, "usage in the database")

@@ -132,9 +132,7 @@ class Leases(BeginsAnew):
             self._add((packed.key, digests), packed, taken, size, uses)
         return Decision.from_reply(True, packed, (reply, uses))
 
-    def _add(
-        self, whom: Whom, packed: PackedLimits, taken: _Taken, size: int, uses: int
-    ) -> None:
+    def _add(self, whom: Whom, packed: PackedLimits, taken: _Taken, size: int, uses: int) -> None:
         lease = self._held.get(whom)
         if lease is None or lease.taken.starts != taken.starts:
             if (
