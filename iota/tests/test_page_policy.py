@@ -55,6 +55,12 @@ def test_what_is_no_page_has_none(engine, client, path):
     assert HEADER not in client.get(path)
 
 
+async def test_the_event_loop_gives_the_same(engine, async_client):
+    said = directives(await async_client.get("/admin/login/"))
+    assert said["script-src"] == ["'self'", "'unsafe-eval'"]
+    assert HEADER not in await async_client.get("/api/test")
+
+
 def test_a_page_that_is_not_there_has_the_strict_one(engine, client):
     missing = client.get("/nowhere")
     assert missing.status_code == 404

@@ -40,7 +40,7 @@ def topology() -> Iterator[Topology]:
     if lacks := missing():
         pytest.fail(lacks)
     folder = Path(tempfile.mkdtemp(prefix="iota-topology-"))
-    made = Topology(folder, VARIABLES, views=True)
+    made = Topology(folder, VARIABLES, ("cluster", "monitoring"), views=True)
     try:
         made.start()
         shutil.copy2(SLOW_TASKS, made.app / "tests")

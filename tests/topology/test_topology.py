@@ -317,8 +317,10 @@ print(verdict.rule.rate.quota - verdict.standing.remaining)
 
 @contextmanager
 def broker(topology: Topology):
-    url = (topology.folder / "secrets/celery_broker_url").read_text().strip()
-    with kombu.Connection(url) as connection, connection.channel() as channel:
+    with (
+        kombu.Connection(topology.secret("celery_broker_url")) as connection,
+        connection.channel() as channel,
+    ):
         yield channel
 
 
