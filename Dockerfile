@@ -1,7 +1,7 @@
 # IOTA: one image for the site, the workers, beat and commands; deploy/entrypoint.sh says which.
 #   docker build --tag iota:0.1.0 .
 
-ARG PYTHON=3.11.14-slim-bookworm
+ARG PYTHON=3.11.15-slim-bookworm
 
 FROM python:${PYTHON} AS build
 WORKDIR /app
