@@ -3,7 +3,7 @@ BIN := .venv/bin
 MINUTES ?= 10
 DEMO_ENV := IOTA_DEMO=1 SECRET_KEY=only-for-tools-that-import-the-settings IOTA_IDENTITY_KEY=another-only-for-tools-that-import-the-settings
 
-.PHONY: demo wheel test coverage test-django test-faults test-cluster test-alerts soak lint audit bench clean
+.PHONY: demo loadtest wheel test coverage test-postgres test-django test-faults test-cluster test-topology test-alerts soak lint docs audit bench clean
 
 demo: .venv/.runtime
 	@exec $(BIN)/python -m iota.demo
@@ -25,6 +25,9 @@ test-faults: .venv/.development
 test-cluster: .venv/.development
 	$(BIN)/python -m pytest tests/cluster -m cluster -p no:randomly $(ARGS)
 
+test-topology: .venv/.development
+	$(BIN)/python -m pytest tests/topology -m topology -p no:randomly $(ARGS)
+
 test-alerts: .venv/.development
 	$(BIN)/python -m pytest tests/alerts -m alerts -p no:randomly $(ARGS)
 
@@ -42,6 +45,7 @@ lint: .venv/.development
 	$(BIN)/ruff format --check .
 	$(DEMO_ENV) $(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	$(DEMO_ENV) $(BIN)/python manage.py makemigrations --check --dry-run
 
 audit: .venv/.development

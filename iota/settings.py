@@ -7,6 +7,7 @@ from typing import Any
 
 from .config import create_settings
 from .mail import TIMEOUT_S
+from .page_policy import PUBLIC
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 CONFIG = create_settings()
@@ -40,6 +41,7 @@ MIDDLEWARE = [
     "apps.monitoring.trace_context.TraceContextMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "iota.page_policy.PagePolicyMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -66,6 +68,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "iota.page_policy.nonce",
             ]
         },
     }
@@ -121,7 +124,13 @@ STATICFILES_DIRS = [BASE_DIR / "iota" / "static"]
 STATIC_ROOT = BASE_DIR / "var" / "static"
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
+    # A name of its own for each content, so that browsers keep files for good; `collectstatic`
+    # gives the names.
+    "staticfiles": {
+        "BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"
+        if CONFIG.demo
+        else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+    },
 }
 WHITENOISE_USE_FINDERS = CONFIG.demo
 WHITENOISE_AUTOREFRESH = False
@@ -130,11 +139,12 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not CONFIG.demo
 SECURE_SSL_REDIRECT = CONFIG.secure_ssl_redirect and not CONFIG.demo
 if CONFIG.tls_ends_at_proxy:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
-# Proxies ask the last over plain HTTP, as load balancers do the others.
-SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$", r"^api/check(/|$)"]
+# What asks these is a neighbour, over plain HTTP: load balancers, Prometheus, proxies.
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$", r"^metrics$", r"^api/check(/|$)"]
 SECURE_HSTS_SECONDS = 0 if CONFIG.demo else CONFIG.hsts_seconds
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = not CONFIG.demo
 X_FRAME_OPTIONS = "DENY"
+CONTENT_SECURITY_POLICY = {"DIRECTIVES": PUBLIC}
 
 IOTA_RATELIMITS = CONFIG.rate_limit_config
 IOTA_OTEL_ENDPOINT = CONFIG.otel_endpoint

@@ -140,6 +140,7 @@ class Engine:
         self._stop.set()
         if self._poller is not None and self._poller_pid == os.getpid():
             self._poller.join()
+            self._in_turn(self._give_back_leases, "What was taken ahead is not given back")
             self._in_turn(self.flush_usage, "What was counted last is not in Redis")
             self._in_turn(self.flush_denied, "Who was denied last is not in Redis")
             self._in_turn(self.flush_traffic, "What was recorded last is not in Redis")
@@ -148,6 +149,12 @@ class Engine:
         atexit.unregister(self.stop)
         if self._at_exit is not None:
             self._at_exit.cancel()
+
+    def _give_back_leases(self) -> None:
+        try:
+            self.limiter.give_back_leases()
+        except Unavailable as error:
+            self.limiter.failures.note(error)
 
     def _stop_at_exit(self) -> None:
         """A worker that multiprocessing has started, as granian's are, runs no ``atexit``."""

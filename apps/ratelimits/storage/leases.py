@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
-from ..policy.decision import Decision
+from ..policy.algorithms import State
+from ..policy.decision import Charge, Decision
 from .forks import BeginsAnew
 from .packing import PackedLimits
 
@@ -47,9 +49,10 @@ class _Taken(NamedTuple):
 class _Lease:
     """Of one window of each of its limits."""
 
-    __slots__ = ("asking_until_s", "size", "taken", "uses")
+    __slots__ = ("asking_until_s", "packed", "size", "taken", "uses")
 
-    def __init__(self, taken: _Taken, before: _Lease | None) -> None:
+    def __init__(self, packed: PackedLimits, taken: _Taken, before: _Lease | None) -> None:
+        self.packed = packed
         self.taken = taken
         self.size: int = before.size if before else 1
         self.asking_until_s: float = before.asking_until_s if before else 0.0
@@ -126,10 +129,10 @@ class Leases(BeginsAnew):
         )
         taken = _Taken(reply, asked_s, asked_s + (ends_us - reply[1]) / 1_000_000)
         with self._lock:
-            self._add((packed.key, digests), taken, size, uses)
+            self._add((packed.key, digests), packed, taken, size, uses)
         return Decision.from_reply(True, packed, (reply, uses))
 
-    def _add(self, whom: Whom, taken: _Taken, size: int, uses: int) -> None:
+    def _add(self, whom: Whom, packed: PackedLimits, taken: _Taken, size: int, uses: int) -> None:
         lease = self._held.get(whom)
         if lease is None or lease.taken.starts != taken.starts:
             if (
@@ -142,7 +145,7 @@ class Leases(BeginsAnew):
             self._held.pop(whom, None)
             while len(self._held) >= MOST_LEASES:
                 del self._held[next(iter(self._held))]
-            lease = self._held[whom] = _Lease(taken, lease)
+            lease = self._held[whom] = _Lease(packed, taken, lease)
         if size >= lease.size:
             lease.asking_until_s = 0.0
         if taken.reply[1] >= lease.taken.reply[1]:
@@ -156,3 +159,35 @@ class Leases(BeginsAnew):
             for whom in list(self._held):
                 if digests is None or not set(digests).isdisjoint(whom[1]):
                     del self._held[whom]
+
+    def give_up(self) -> list[Charge]:
+        """What of all blocks is not used and can be in its window still, as charges to refund;
+        nothing is served from them any longer."""
+        with self._lock:
+            held, self._held = self._held, {}
+        now_s = self._clock_s()
+        return [
+            charge
+            for (_, digests), lease in held.items()
+            if now_s < lease.taken.ends_s
+            for charge in _unused(lease, digests)
+        ]
+
+
+def _unused(lease: _Lease, digests: tuple[str, ...]) -> Iterator[Charge]:
+    """Of each limit one charge, as large as all that is not used together."""
+    left = 0
+    # A pop is a use: of one that another thread serves at this moment, one of the two has it.
+    while lease.uses:
+        try:
+            lease.uses.pop()
+        except IndexError:
+            break
+        left += 1
+    if not left:
+        return
+    packed, taken = lease.packed, lease.taken
+    for rule, place, start in zip(packed.rules, packed.places, taken.starts, strict=True):
+        rate = replace(rule.rate, cost=left * rule.rate.cost)
+        state = State(start, 0, 0, ())
+        yield Charge(replace(rule, rate=rate, lease=0), digests[place], state, taken.reply[1])

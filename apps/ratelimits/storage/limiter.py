@@ -39,6 +39,8 @@ DEFAULT_RULE = Rule(
 """What ``check_rate_limit`` enforces where nobody says otherwise: 100 per minute."""
 
 MOST_PACKED = 4_096
+MOST_GIVEN_BACK = 200
+"""Charges in one call, which others wait for."""
 
 
 class Config(transport.Config, Protocol):
@@ -337,6 +339,15 @@ class RateLimiter:
     async def arelease(self, held: Sequence[Held]) -> None:
         """``release`` on the running event loop."""
         await self._returns.arelease(held)
+
+    def give_back_leases(self) -> int:
+        """What this process has taken ahead and will not use. Returns of how many blocks it was
+        given back. Raises Unavailable: the rest is lost until its windows end."""
+        unused = self.leases.give_up()
+        return sum(
+            self._returns.refund(unused[at : at + MOST_GIVEN_BACK])
+            for at in range(0, len(unused), MOST_GIVEN_BACK)
+        )
 
     def count_processes(self, alive: int) -> None:
         """So many serve the site by now: the fallback divides quotas by them, or by the number
