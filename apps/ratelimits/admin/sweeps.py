@@ -165,6 +165,7 @@ class SweepRunAdmin(ModelAdmin):  # type: ignore[misc]
         return HttpResponseRedirect(reverse(LIST))
 
     def run_now_view(self, request: HttpRequest) -> HttpResponse:
+        """A clean-up is queued."""
         self._require(request)
         dry_run = request.POST.get("what") == "count"
         user: Any = request.user
