@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from . import commands, endpoints, metrics, models, signals, tasks
+from . import commands, drawings, endpoints, metrics, models, signals, tasks, timelines
 
 WHOLE: Mapping[str, Callable[[], str]] = {
     "reference/commands.md": commands.page,
@@ -15,10 +15,13 @@ WHOLE: Mapping[str, Callable[[], str]] = {
     "reference/models.md": models.page,
     "reference/signals.md": signals.page,
     "reference/tasks.md": tasks.page,
+    **drawings.pictures(),
 }
 """Files that are made as a whole."""
 
-PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {}
+PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
+    "overview/algorithms.md": {"requests": timelines.as_table, "visits": timelines.visits_table},
+}
 """Pages that are written by hand around what is made; each part stands between two comments."""
 
 MADE = "<!-- made by python -m iota.handbook -->\n"

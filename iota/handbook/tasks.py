@@ -48,10 +48,11 @@ def _arguments(task: Any) -> str:
         for one in inspect.signature(task.run).parameters.values()
         if one.name != "self"
     ]
-    return ", ".join(
-        code(one.name if one.default is one.empty else f"{one.name}={getattr(one.default, "value", one.default)!r}")
-        for one in taken
-    )
+    return ", ".join(code(one.name + _default(one.default)) for one in taken)
+
+
+def _default(value: Any) -> str:
+    return "" if value is inspect.Parameter.empty else f"={getattr(value, 'value', value)!r}"
 
 
 def _limit(task: Any) -> str:

@@ -83,7 +83,7 @@ class RegressionAdmin(PageAdmin):
         return HttpResponseRedirect(f"{reverse(LIST)}#regression-{object_id}")
 
     def decide_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """An open regression is acknowledged, or accepted with a reason."""
+        """An open regression is acknowledged, accepted with a reason, or ignored."""
         self.require(request, "change")
         regression = get_object_or_404(Regression, pk=pk)
         chosen = request.POST.get("decision", "")
