@@ -45,6 +45,9 @@ SECTIONS = {
 """Headings of the README, and the part of the navigation that their pages belong to; pages of any
 other heading stand under "More". The pages of a heading keep its order."""
 
+OUTSIDE = {"../../CHANGELOG.md": "../changelog.md", "../../README.md": "../index.md"}
+"""Pages outside docs/, as those in its folders link them, and what the site has instead."""
+
 PICTURE = re.compile(
     r'<picture>\s*<source media="\(prefers-color-scheme: dark\)" srcset="([^"]+)">\s*'
     r'<img src="([^"]+)" alt="([^"]+)">\s*</picture>'
@@ -77,6 +80,8 @@ def added(app: Sphinx, page: str, source: list[str]) -> None:
     if page == "changelog":
         text = (ROOT / "CHANGELOG.md").read_text().replace("](docs/", "](")
     text = PICTURE.sub(two_pictures, text)
+    for outside, inside in OUTSIDE.items():
+        text = text.replace(f"]({outside}", f"]({inside}")
     if page == "index":
         text += "\n" + navigation((ROOT / "README.md").read_text())
     if page == "decisions/index":

@@ -4,6 +4,6 @@
 them too; ``--check`` says which are out of date. No page of it is written by hand.
 
 commands, models, endpoints, metrics, signals, tasks -> docs/reference/
-timelines, drawings                                   -> docs/overview/algorithms.md and its pictures
-sizing                                                -> docs/overview/scaling.md
+timelines, drawings, data_path -> docs/overview/algorithms.md, docs/images/drawn/
+sizing -> docs/overview/scaling.md
 """

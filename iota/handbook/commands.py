@@ -15,6 +15,13 @@ from .markdown import code, sentence, table
 OURS = ("apps.", "iota")
 EXIT_CODES = "exit codes:"
 
+HEAD = """\
+# Commands
+
+Each is `python manage.py NAME ...`, with the site's Python and in its environment, and says the
+same with `--help`. Django's own options (`--settings`, `--traceback` and the like) are left out.
+"""
+
 
 def parsers() -> Iterator[tuple[str, argparse.ArgumentParser, str]]:
     """(its words after ``manage.py``, the parser, what the command is for), subcommands apart."""
@@ -41,10 +48,7 @@ def _actions(command: BaseCommand) -> list[argparse.Action]:
 
 def page() -> str:
     parts = [
-        "# Commands",
-        "Each is `python manage.py NAME ...`, with the site's Python and in its environment, and says "
-        "the same with `--help`. Django's own options (`--settings`, `--traceback` and the like) are "
-        "left out here.",
+        HEAD,
     ]
     for name, parser, says in parsers():
         parts += [f"## {name}", sentence(says), _arguments(parser), *_epilog(parser.epilog or "")]

@@ -41,7 +41,9 @@ def algorithm(name: str, colours: Colours) -> str:
         drawing.text(LEFT - 8, y_of(units, most) + 4.5, str(units), colours.muted, anchor="end")
     if "window" in name:
         for edge_s in timelines.edges_s()[1:]:
-            drawing.line(x_of(edge_s), TOP - 8, x_of(edge_s), ASKED_Y + 8, colours.muted, dash="3 4")
+            drawing.line(
+                x_of(edge_s), TOP - 8, x_of(edge_s), ASKED_Y + 8, colours.muted, dash="3 4"
+            )
     placed = [(x_of(at_s), y_of(free, most)) for at_s, free in timelines.joined(curve.points)]
     area = [(LEFT, BOTTOM), *placed, (RIGHT, BOTTOM)]
     drawing.path(area, fill=colours.accent, opacity=0.16)
@@ -62,7 +64,9 @@ def concurrency(colours: Colours) -> str:
     for lane in range(len(lanes_end_s) + 1):
         drawing.line(LEFT, TOP + lane * height, RIGHT, TOP + lane * height, colours.grid)
     for lane in range(len(lanes_end_s)):
-        drawing.text(LEFT - 8, TOP + (lane + 0.5) * height + 4.5, str(lane + 1), colours.muted, anchor="end")
+        drawing.text(
+            LEFT - 8, TOP + (lane + 0.5) * height + 4.5, str(lane + 1), colours.muted, anchor="end"
+        )
     for one in visits:
         mark = drawing.allowed if one.allowed else drawing.denied
         mark(x_of(one.at_s), ASKED_Y)
@@ -85,7 +89,14 @@ def _below(drawing: Drawing) -> None:
     """The scale of time, and what the marks mean."""
     colours = drawing.colours
     for at_s in range(0, int(timelines.END_S) + 1, TICK_S):
-        drawing.text(x_of(at_s), 222, f"{at_s} s" if at_s == 0 else str(at_s), colours.muted, size=12, anchor="middle")
+        drawing.text(
+            x_of(at_s),
+            222,
+            f"{at_s} s" if at_s == 0 else str(at_s),
+            colours.muted,
+            size=12,
+            anchor="middle",
+        )
     drawing.allowed(LEFT + 5, 242)
     drawing.text(LEFT + 15, 246, "allowed", colours.muted, size=12)
     drawing.denied(LEFT + 83, 242)

@@ -24,6 +24,15 @@ class Address(NamedTuple):
     """As it was written, without decorators."""
 
 
+HEAD = """\
+# Endpoints
+
+## The site
+Every path may also answer 429 or 503 for a limit that denies, unless `IOTA_EXEMPT_PATHS` names it
+([what a request meets](../overview/failure.md)).
+"""
+
+
 def addresses() -> Iterator[Address]:
     yield from _below("/", get_resolver().url_patterns)
 
@@ -51,12 +60,7 @@ def page() -> str:
     site, inner = ours()
     return "\n".join(
         [
-            "# Endpoints",
-            "",
-            "## The site",
-            "Every path may also answer 429 or 503 for a limit that denies, unless `IOTA_EXEMPT_PATHS` names "
-            "it ([what a request meets](../overview/failure.md)).",
-            "",
+            HEAD,
             table(("path", "name", "what it answers"), map(_row, site)),
             "## Lists in the admin",
             "Each has the pages that the admin knows, as far as a user may see them "

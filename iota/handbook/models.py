@@ -12,6 +12,14 @@ from .markdown import code, first_paragraph, table
 
 APPS = ("ratelimits", "benchmarks", "monitoring")
 
+HEAD = """\
+# Models
+
+What the database holds, app by app. `RateLimit`, `Override` and `AlertRule` are what staff edit;
+each edit of a limit or an override is kept in a table of its history
+([what was changed](../guides/history.md)), with the same fields.
+"""
+
 
 def models() -> Iterator[type[Model]]:
     """Without those that keep the history of another, which have its fields."""
@@ -23,10 +31,7 @@ def models() -> Iterator[type[Model]]:
 
 def page() -> str:
     parts = [
-        "# Models",
-        "What the database holds, app by app. `RateLimit`, `Override` and `AlertRule` are what staff "
-        "edit; each edit of a limit or an override is kept in a table of its history "
-        "([what was changed](../guides/history.md)), with the same fields.",
+        HEAD,
     ]
     app = ""
     for model in models():

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from . import commands, drawings, endpoints, metrics, models, signals, tasks, timelines
+from . import commands, drawings, endpoints, metrics, models, signals, sizing, tasks, timelines
 
 WHOLE: Mapping[str, Callable[[], str]] = {
     "reference/commands.md": commands.page,
@@ -21,6 +20,11 @@ WHOLE: Mapping[str, Callable[[], str]] = {
 
 PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "overview/algorithms.md": {"requests": timelines.as_table, "visits": timelines.visits_table},
+    "overview/scaling.md": {
+        "inputs": sizing.inputs_table,
+        "sizes": sizing.sizes_table,
+        "memory": sizing.memory_table,
+    },
 }
 """Pages that are written by hand around what is made; each part stands between two comments."""
 
@@ -33,9 +37,7 @@ def stale(docs: Path) -> dict[Path, str]:
     for name, parts in PARTS.items():
         wanted[docs / name] = with_parts((docs / name).read_text(), parts)
     return {
-        path: text
-        for path, text in wanted.items()
-        if not path.exists() or path.read_text() != text
+        path: text for path, text in wanted.items() if not path.exists() or path.read_text() != text
     }
 
 
@@ -49,6 +51,7 @@ def with_parts(page: str, parts: Mapping[str, Callable[[], str]]) -> str:
         begin, end = f"<!-- {name}: made by python -m iota.handbook -->", f"<!-- {name} ends -->"
         if begin not in page or end not in page:
             raise ValueError(f"the page has no {begin} and {end}")
-        between = f"{begin}\n\n{make().strip()}\n\n{end}"
-        page = re.sub(re.escape(begin) + ".*?" + re.escape(end), lambda _, t=between: t, page, flags=re.S)
+        before, _, rest = page.partition(begin)
+        after = rest.partition(end)[2]
+        page = f"{before}{begin}\n\n{make().strip()}\n\n{end}{after}"
     return page

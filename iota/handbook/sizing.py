@@ -31,14 +31,14 @@ TRIES_AT_ONCE = 2
 """Connections that a process keeps to a node: as many as checks of its threads go on at once."""
 POLLS_PER_S = 4
 SENDS_PER_S = 4
-"""Of each process, beside its checks: the limits' version (`IOTA_RULESET_POLL_MS`); that it lives, what
-it counted, whom it denied, and what it served."""
+"""Of each process, beside its checks: the limits' version (`IOTA_RULESET_POLL_MS`); that it lives,
+what it counted, whom it denied, and what it served."""
 PEOPLE = (1_000_000, 10_000_000, 100_000_000)
 """Identities whose buckets live at the same time."""
 GIB = 2**30
 SPARE_MEMORY = 2.0
-"""Times what is counted: the last window's buckets beside this one's, a table that is being resized,
-buffers."""
+"""Times what is counted: the last window's buckets beside this one's, a table that is being
+resized, buffers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,8 @@ class Measured:
     denied_us: float
     leased_us: float
     stock_per_s: float
+    stock_without_per_s: float
+    """The same site without the limiter."""
     bare_per_s: float
     compile_s: float
 
@@ -87,6 +89,7 @@ def read(text: str | None = None) -> Measured:
         denied_us=medians["denied", "iota"],
         leased_us=medians["leased", "iota"],
         stock_per_s=medians["http-stock-sync", "iota"],
+        stock_without_per_s=medians["http-stock-sync", "no limiter"],
         bare_per_s=medians["http-bare-sync", "iota"],
         compile_s=medians["compile", "iota"],
     )
@@ -119,6 +122,8 @@ class Size:
     in_mbit_s: float
     out_mbit_s: float
     web_processes: int
+    web_processes_without: int
+    """That the site would need without a limiter."""
     connections_per_node: int
     background_per_s: int
     """Calls of all processes beside checks."""
@@ -137,6 +142,7 @@ def size(measured: Measured, requests_per_s: int, *, leased_share: float = 0.0) 
         in_mbit_s=trips * measured.wire_in_bytes[LIMITS] * 8 / 1e6,
         out_mbit_s=trips * measured.wire_out_bytes[LIMITS] * 8 / 1e6,
         web_processes=processes,
+        web_processes_without=math.ceil(requests_per_s / (measured.stock_without_per_s * BUSY)),
         connections_per_node=processes * TRIES_AT_ONCE,
         background_per_s=background,
     )
@@ -160,6 +166,7 @@ def sizes_table() -> str:
         ("trips, with leases", leased, lambda one: f"{one.trips_per_s:,.0f}"),
         ("**primaries, with leases**", leased, lambda one: f"**{one.primaries:,}**"),
         ("**web processes, half busy**", plain, lambda one: f"**{one.web_processes:,}**"),
+        ("without the limiter they were", plain, lambda one: f"{one.web_processes_without:,}"),
         ("connections to each primary", plain, lambda one: f"{one.connections_per_node:,}"),
         ("calls beside checks, per second", plain, lambda one: f"{one.background_per_s:,}"),
     )
@@ -187,22 +194,58 @@ def inputs_table() -> str:
     per = "{:,.1f} / {:,.1f} / {:,.1f}".format
     per_whole = "{:,.0f} / {:,.0f} / {:,.0f}".format
     rows = (
-        ("processor time of the server's thread, of 1 / 3 / 10 limits", per(*measured.server_cpu_us.values()), "us"),
+        (
+            "processor time of the server's thread, of 1 / 3 / 10 limits",
+            per(*measured.server_cpu_us.values()),
+            "us",
+        ),
         ("of that, the script alone", per(*measured.script_us.values()), "us"),
-        ("so one node, fully busy, does at most", per_whole(*(ceiling_per_s(measured, n) for n in (1, 3, 10))), "checks/s"),
+        (
+            "so one node, fully busy, does at most",
+            per_whole(*(ceiling_per_s(measured, n) for n in (1, 3, 10))),
+            "checks/s",
+        ),
         ("sent to the server", per_whole(*measured.wire_in_bytes.values()), "bytes"),
         ("sent back", per_whole(*measured.wire_out_bytes.values()), "bytes"),
         ("an identity in memory", per_whole(*measured.identity_bytes.values()), "bytes"),
-        ("a check of 3 limits, as its caller waits for it on the same core", f"{measured.check_us:,.1f}", "us"),
+        (
+            "a check of 3 limits, as its caller waits for it on the same core",
+            f"{measured.check_us:,.1f}",
+            "us",
+        ),
         ("a denial that the process remembers, no trip", f"{measured.denied_us:,.2f}", "us"),
-        (f"a check served from {LEASE} units taken ahead, trips included", f"{measured.leased_us:,.2f}", "us"),
-        ("a web process behind Django's stock middleware, 2 limits", f"{measured.stock_per_s:,.0f}", "requests/s"),
+        (
+            f"a check served from {LEASE} units taken ahead, trips included",
+            f"{measured.leased_us:,.2f}",
+            "us",
+        ),
+        (
+            "a web process behind Django's stock middleware, 2 limits",
+            f"{measured.stock_per_s:,.0f}",
+            "requests/s",
+        ),
+        ("the same without the limiter", f"{measured.stock_without_per_s:,.0f}", "requests/s"),
         ("a web process with a bare view, 2 limits", f"{measured.bare_per_s:,.0f}", "requests/s"),
-        ("compiling 10,000 limits, in the background, after an edit", f"{measured.compile_s:,.2f}", "s"),
+        (
+            "compiling 10,000 limits, in the background, after an edit",
+            f"{measured.compile_s:,.2f}",
+            "s",
+        ),
     )
     machine = ", ".join(
-        (measured.about["machine"], f"Python {measured.about['python']}", f"Valkey {measured.about['valkey-server']}")
+        (
+            measured.about["machine"],
+            f"Python {measured.about['python']}",
+            f"Valkey {measured.about['valkey-server']}",
+        )
     )
-    busy = f" The machine had other work meanwhile (load average {measured.load_average:g})." if (measured.load_average or 0) > 2.5 else ""
-    said = f"Recorded {measured.date} at {measured.commit[:7]}: {machine}; medians of {measured.about['rounds']} rounds.{busy}"
+    busy = (
+        f" The machine had other work meanwhile (load average {measured.load_average:g})."
+        if (measured.load_average or 0) > 2.5
+        else ""
+    )
+    said = (
+        f"Recorded {measured.date} at {measured.commit[:7]}: {machine}; medians of "
+        f"{measured.about['rounds']} rounds.{busy}"
+    )
     return f"{said}\n\n" + table(("measured", "figure", "unit"), rows)

@@ -35,7 +35,15 @@ class Drawing:
         ]
 
     def line(
-        self, x1: float, y1: float, x2: float, y2: float, colour: str, *, width: float = 1, dash: str = ""
+        self,
+        x1: float,
+        y1: float,
+        x2: float,
+        y2: float,
+        colour: str,
+        *,
+        width: float = 1,
+        dash: str = "",
     ) -> None:
         dashed = f' stroke-dasharray="{dash}"' if dash else ""
         self._parts.append(
@@ -63,7 +71,11 @@ class Drawing:
             (x1, y1), (x2, y2) = placed[-2:]
             length = max(1e-9, ((x2 - x1) ** 2 + (y2 - y1) ** 2) ** 0.5)
             dx, dy = (x2 - x1) / length * 7, (y2 - y1) / length * 7
-            head = [(x2 - dx - dy / 2, y2 - dy + dx / 2), (x2, y2), (x2 - dx + dy / 2, y2 - dy - dx / 2)]
+            head = [
+                (x2 - dx - dy / 2, y2 - dy + dx / 2),
+                (x2, y2),
+                (x2 - dx + dy / 2, y2 - dy - dx / 2),
+            ]
             self.path(head, stroke=stroke, width=width)
 
     def text(
@@ -84,7 +96,15 @@ class Drawing:
         )
 
     def box(
-        self, x: float, y: float, width: float, height: float, *, stroke: str, fill: str, radius: float = 6
+        self,
+        x: float,
+        y: float,
+        width: float,
+        height: float,
+        *,
+        stroke: str,
+        fill: str,
+        radius: float = 6,
     ) -> None:
         self._parts.append(
             f'<rect x="{n(x)}" y="{n(y)}" width="{n(width)}" height="{n(height)}" rx="{radius:g}" '
@@ -93,7 +113,9 @@ class Drawing:
 
     def allowed(self, x: float, y: float) -> None:
         """A filled disc: told from a denial by its form too."""
-        self._parts.append(f'<circle cx="{n(x)}" cy="{n(y)}" r="4.5" fill="{self.colours.allowed}"/>')
+        self._parts.append(
+            f'<circle cx="{n(x)}" cy="{n(y)}" r="4.5" fill="{self.colours.allowed}"/>'
+        )
 
     def denied(self, x: float, y: float) -> None:
         for up in (-4, 4):

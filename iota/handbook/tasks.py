@@ -11,6 +11,15 @@ from .markdown import code, first_paragraph, table
 
 BUILT_IN = "celery."
 
+HEAD = """\
+# Celery tasks
+
+Beat starts the periodic ones from the schedule that staff edit in the admin (*Periodic tasks*),
+where their arguments can be changed too. `celery` is the queue of a worker that names none. The
+other queues want a worker of their own: what measures would be disturbed, and what watches must
+not wait behind what it is to see ([what must run](../guides/operations.md)).
+"""
+
 
 def tasks() -> dict[str, Any]:
     app.loader.import_default_modules()
@@ -29,25 +38,14 @@ def page() -> str:
     ]
     return "\n".join(
         [
-            "# Celery tasks",
-            "",
-            "Beat starts the periodic ones from the schedule that staff edit in the admin (*Periodic "
-            "tasks*), where their arguments can be changed too. `celery` is the queue of a worker that "
-            "names none. The other queues want a worker of their own: what measures would be disturbed, "
-            "and what watches must not wait behind what it is to see ([what must run]"
-            "(../guides/operations.md)).",
-            "",
+            HEAD,
             table(("task", "queue", "arguments", "ended after", "what it does"), rows),
         ]
     )
 
 
 def _arguments(task: Any) -> str:
-    taken = [
-        one
-        for one in inspect.signature(task.run).parameters.values()
-        if one.name != "self"
-    ]
+    taken = [one for one in inspect.signature(task.run).parameters.values() if one.name != "self"]
     return ", ".join(code(one.name + _default(one.default)) for one in taken)
 
 

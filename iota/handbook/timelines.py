@@ -168,7 +168,9 @@ def joined(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     for here, after in pairwise(points[1:]):
         before = kept[-1]
         span = after[0] - before[0]
-        on_line = before[1] + (after[1] - before[1]) * (here[0] - before[0]) / span if span else None
+        on_line = (
+            before[1] + (after[1] - before[1]) * (here[0] - before[0]) / span if span else None
+        )
         if on_line is None or abs(on_line - here[1]) > 1e-9:
             kept.append(here)
     return [*kept, points[-1]]
