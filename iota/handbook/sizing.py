@@ -36,6 +36,8 @@ what it counted, whom it denied, and what it served."""
 PEOPLE = (1_000_000, 10_000_000, 100_000_000)
 """Identities whose buckets live at the same time."""
 GIB = 2**30
+QUIET = 3.0
+"""Load average that the benchmarks themselves come to, at most."""
 SPARE_MEMORY = 2.0
 """Times what is counted: the last window's buckets beside this one's, a table that is being
 resized, buffers."""
@@ -60,7 +62,6 @@ class Measured:
     stock_per_s: float
     stock_without_per_s: float
     """The same site without the limiter."""
-    bare_per_s: float
     compile_s: float
 
 
@@ -90,7 +91,6 @@ def read(text: str | None = None) -> Measured:
         leased_us=medians["leased", "iota"],
         stock_per_s=medians["http-stock-sync", "iota"],
         stock_without_per_s=medians["http-stock-sync", "no limiter"],
-        bare_per_s=medians["http-bare-sync", "iota"],
         compile_s=medians["compile", "iota"],
     )
 
@@ -103,7 +103,6 @@ ROWS = (
     "compile",
     "memory",
     "http-stock-sync",
-    "http-bare-sync",
     "wire-bytes",
     "server-cpu",
 )
@@ -191,61 +190,54 @@ def _gib(counted_bytes: float) -> str:
 
 def inputs_table() -> str:
     measured = read()
-    per = "{:,.1f} / {:,.1f} / {:,.1f}".format
-    per_whole = "{:,.0f} / {:,.0f} / {:,.0f}".format
-    rows = (
+    by_limits = (
+        ("processor time of the server's thread, us", measured.server_cpu_us, 1),
+        ("of that, the script alone, us", measured.script_us, 1),
         (
-            "processor time of the server's thread, of 1 / 3 / 10 limits",
-            per(*measured.server_cpu_us.values()),
-            "us",
+            "so one node, fully busy, decides per second",
+            {limits: ceiling_per_s(measured, limits) for limits in (1, 3, 10)},
+            0,
         ),
-        ("of that, the script alone", per(*measured.script_us.values()), "us"),
-        (
-            "so one node, fully busy, does at most",
-            per_whole(*(ceiling_per_s(measured, n) for n in (1, 3, 10))),
-            "checks/s",
-        ),
-        ("sent to the server", per_whole(*measured.wire_in_bytes.values()), "bytes"),
-        ("sent back", per_whole(*measured.wire_out_bytes.values()), "bytes"),
-        ("an identity in memory", per_whole(*measured.identity_bytes.values()), "bytes"),
-        (
-            "a check of 3 limits, as its caller waits for it on the same core",
-            f"{measured.check_us:,.1f}",
-            "us",
-        ),
-        ("a denial that the process remembers, no trip", f"{measured.denied_us:,.2f}", "us"),
-        (
-            f"a check served from {LEASE} units taken ahead, trips included",
-            f"{measured.leased_us:,.2f}",
-            "us",
-        ),
-        (
-            "a web process behind Django's stock middleware, 2 limits",
-            f"{measured.stock_per_s:,.0f}",
-            "requests/s",
-        ),
-        ("the same without the limiter", f"{measured.stock_without_per_s:,.0f}", "requests/s"),
-        ("a web process with a bare view, 2 limits", f"{measured.bare_per_s:,.0f}", "requests/s"),
-        (
-            "compiling 10,000 limits, in the background, after an edit",
-            f"{measured.compile_s:,.2f}",
-            "s",
-        ),
+        ("bytes sent to the server", measured.wire_in_bytes, 0),
+        ("bytes sent back", measured.wire_out_bytes, 0),
+        ("bytes that an identity takes in memory", measured.identity_bytes, 0),
     )
-    machine = ", ".join(
-        (
-            measured.about["machine"],
-            f"Python {measured.about['python']}",
-            f"Valkey {measured.about['valkey-server']}",
+    single = (
+        ("a check of 3 limits, for which its caller waits, on the same core", measured.check_us),
+        ("a denial that the process remembers, without a trip", measured.denied_us),
+        (f"a check served from {LEASE} units taken ahead, trips included", measured.leased_us),
+    )
+    others = (
+        ("a web process behind Django's stock middleware, 2 limits", measured.stock_per_s),
+        ("the same without the limiter", measured.stock_without_per_s),
+    )
+    rows = [(said, f"{value:,.2f} us") for said, value in single]
+    rows += [(said, f"{value:,.0f} requests/s") for said, value in others]
+    compiled = f"{measured.compile_s:,.2f} s"
+    rows.append(("compiling 10,000 limits, in the background, after an edit", compiled))
+    of_a_check = table(
+        ("of a check", "1 limit", "3 limits", "10 limits"),
+        [
+            (said, *(f"{values[limits]:,.{digits}f}" for limits in (1, 3, 10)))
+            for said, values, digits in by_limits
+        ],
+        right=3,
+    )
+    return f"{_recorded(measured)}\n\n{of_a_check}\n" + table(
+        ("beside it", "measured"), rows, right=1
+    )
+
+
+def _recorded(measured: Measured) -> str:
+    about = measured.about
+    busy = measured.load_average is not None and measured.load_average > QUIET
+    return (
+        f"Recorded {measured.date} at {measured.commit[:7]}: {about['machine']}, Python "
+        f"{about['python']}, Valkey {about['valkey-server']}; medians of {about['rounds']} rounds."
+        + (
+            f" **The machine had other work meanwhile** (load average {measured.load_average:g}): "
+            "times are too long, and sizes too large."
+            if busy
+            else ""
         )
     )
-    busy = (
-        f" The machine had other work meanwhile (load average {measured.load_average:g})."
-        if (measured.load_average or 0) > 2.5
-        else ""
-    )
-    said = (
-        f"Recorded {measured.date} at {measured.commit[:7]}: {machine}; medians of "
-        f"{measured.about['rounds']} rounds.{busy}"
-    )
-    return f"{said}\n\n" + table(("measured", "figure", "unit"), rows)

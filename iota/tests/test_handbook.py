@@ -186,7 +186,6 @@ def measured(**changes: object) -> sizing.Measured:
         "leased_us": 1.5,
         "stock_per_s": 2_000.0,
         "stock_without_per_s": 4_000.0,
-        "bare_per_s": 4_000.0,
         "compile_s": 0.3,
     }
     return sizing.Measured(**{**made, **changes})  # type: ignore[arg-type]

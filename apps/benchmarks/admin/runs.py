@@ -176,7 +176,7 @@ class BenchmarkRunAdmin(PageAdmin):
         )
 
     def compare_view(self, request: HttpRequest) -> HttpResponse:
-        """``?run=12&with=9``, or without ``with`` for the baseline."""
+        """Two runs beside each other: ``?run=12&with=9``, or without ``with`` for the baseline."""
         self.require(request, "view")
         runs = BenchmarkRun.objects.select_related("machine")
         new = get_object_or_404(runs, pk=_number(request.GET.get("run")))
