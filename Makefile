@@ -3,6 +3,8 @@ BIN := .venv/bin
 MINUTES ?= 10
 DEMO_ENV := IOTA_DEMO=1 SECRET_KEY=only-for-tools-that-import-the-settings IOTA_IDENTITY_KEY=another-only-for-tools-that-import-the-settings
 
+SITE_OF_DOCS := $(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --doctree-dir var/docs-work docs var/docs
+
 .PHONY: demo loadtest wheel test coverage test-postgres test-django test-faults test-cluster test-topology test-alerts soak lint docs audit bench clean
 
 demo: .venv/.runtime
@@ -47,6 +49,14 @@ lint: .venv/.development
 	$(BIN)/lint-imports
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	$(DEMO_ENV) $(BIN)/python manage.py makemigrations --check --dry-run
+	$(DEMO_ENV) $(BIN)/python -m iota.handbook --check
+	$(SITE_OF_DOCS)
+
+# What the code knows is written into docs/ first; the site is made of what lies there.
+docs: .venv/.development
+	$(DEMO_ENV) $(BIN)/python -m iota.handbook
+	$(SITE_OF_DOCS)
+	@echo "docs: var/docs/index.html"
 
 audit: .venv/.development
 	$(BIN)/python -m tests.audit $(ARGS)
