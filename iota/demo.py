@@ -194,6 +194,22 @@ def answers(host: str, port: int, path: str) -> bool:
         connection.close()
 
 
+def start_processes(processes: Processes, environ: dict[str, str], host: str, port: int) -> None:
+    """All that serve and work, beside a Valkey and a migrated database that are there."""
+    granian = [str(BIN / "granian"), "--interface", "wsgi", "--host", host, "--port", str(port)]
+    granian += ["--workers", str(SITE_PROCESSES), "--no-ws", "iota.wsgi:application"]
+    celery = [str(BIN / "celery"), "--app", "iota"]
+    processes.start("worker", [*celery, "worker", "--concurrency", "1"], environ)
+    # Of its own, lest minutes of measuring keep everything else waiting; in one process.
+    measuring = [*celery, "worker", "--queues", "benchmarks", "--pool", "solo"]
+    processes.start("benchmarks", [*measuring, "--hostname", "benchmarks@%h"], environ)
+    watching = [*celery, "worker", "--queues", "monitoring", "--concurrency", "1"]
+    processes.start("monitoring", [*watching, "--hostname", "monitoring@%h"], environ)
+    beat = [*celery, "beat", "--pidfile", ""]
+    processes.start("beat", beat, environ)
+    processes.start("site", granian, environ)
+
+
 def run(processes: Processes, var: Path) -> None:
     host, port = address()
     database = var / "iota.sqlite3"
@@ -212,18 +228,7 @@ def run(processes: Processes, var: Path) -> None:
             manage(environ, "populate_history", "--auto")
         make_staff(environ)
     say("starting the site, three workers and beat")
-    granian = [str(BIN / "granian"), "--interface", "wsgi", "--host", host, "--port", str(port)]
-    granian += ["--workers", str(SITE_PROCESSES), "--no-ws", "iota.wsgi:application"]
-    celery = [str(BIN / "celery"), "--app", "iota"]
-    processes.start("worker", [*celery, "worker", "--concurrency", "1"], environ)
-    # Of its own, lest minutes of measuring keep everything else waiting; in one process.
-    measuring = [*celery, "worker", "--queues", "benchmarks", "--pool", "solo"]
-    processes.start("benchmarks", [*measuring, "--hostname", "benchmarks@%h"], environ)
-    watching = [*celery, "worker", "--queues", "monitoring", "--concurrency", "1"]
-    processes.start("monitoring", [*watching, "--hostname", "monitoring@%h"], environ)
-    beat = [*celery, "beat", "--pidfile", ""]
-    processes.start("beat", beat, environ)
-    processes.start("site", granian, environ)
+    start_processes(processes, environ, host, port)
     wait_until_answering(processes, host, port)
     shown = f"[{host}]" if ":" in host else host
     say(f"the site:  http://{shown}:{port}/")
