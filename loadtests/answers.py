@@ -95,19 +95,15 @@ class Answers:
             if name in self.edited:
                 self._named(name, named, answer)
                 continue
+            identity, own = who.identity(promise.counted_by)
             if not self.promises:
-                identity, own = who.identity(("address", "header", "user")), True
-                identity = identity[0]
-                remaining_or_none = None
-            else:
-                identity, own = who.identity(promise.counted_by)
-                remaining_or_none = remaining
+                identity, own = f"user {id(who)} of the load", True
             if not own:
                 self._together(promise, identity).admitted(answer.sent_s, answer.answered_s)
                 continue
             self.record.tally(name).admitted += 1
             found = self._ledger(promise, identity)
-            text = found.admitted(answer.sent_s, answer.answered_s, remaining_or_none)
+            text = found.admitted(answer.sent_s, answer.answered_s, remaining)
             if text and not wrong[1]:
                 wrong = f"{name} admitted or counted wrongly", f"{text} ({identity})"
         for promise in self.promises.values():

@@ -76,8 +76,8 @@ def judge(load: Load, record: Record, criteria: Criteria, steps: Sequence[Step] 
     lag_ms = record.lag_ms(99)
     if lag_ms > criteria.lag_ms:
         invalid.append(
-            f"locust itself was late by {lag_ms:,.0f} ms (p99; {criteria.lag_ms:,.0f} at most): use "
-            "fewer users, more processes (--processes), or another machine"
+            f"locust itself was late by {lag_ms:,.0f} ms (p99; {criteria.lag_ms:,.0f} at most): "
+            "use fewer users, more processes (--processes), or another machine"
         )
     for text, number in record.notes.items():
         if text.startswith("not enough"):

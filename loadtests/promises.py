@@ -128,14 +128,12 @@ def _promise(row: Mapping[str, Any]) -> Promise:
     path_kind = str(row.get("path_kind") or "any")
     narrowed = ("host", "groups", "networks", "networks_excluded", "active_from", "active_until")
     charged_otherwise = ("charge_denied", "block_amount", "lease")
-    counts = str(row.get("counts") or "every")
+    counts, amount = str(row.get("counts") or "every"), int(row.get("window_amount") or 1)
     return Promise(
         name=str(row["name"]),
         algorithm=str(row.get("algorithm") or "token_bucket"),
         quota=quota / cost,
-        window_s=float(
-            int(row.get("window_amount") or 1) * UNITS_S[row.get("window_unit") or "minutes"]
-        ),
+        window_s=float(amount * UNITS_S[row.get("window_unit") or "minutes"]),
         burst=int(row.get("burst") or quota) / cost,
         counted_by=tuple(sorted(_words(row.get("counted_by") or ADDRESS))),
         methods=frozenset(_words(row.get("methods") or "")),

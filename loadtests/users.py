@@ -31,14 +31,14 @@ class Numbers:
     """Of the users of one class, in this process: 0, 1, 2..., and over all processes apart."""
 
     def __init__(self) -> None:
-        self._counts: dict[str, Any] = {}
+        self._counts: dict[str, count[int]] = {}
 
     def next(self, kind: str, environment: Any) -> int:
-        runner, options = environment.runner, environment.parsed_options
         number = next(self._counts.setdefault(kind, count()))
+        runner = environment.runner
         if not isinstance(runner, WorkerRunner):
             return number
-        return number * MOST_WORKERS + runner.worker_index
+        return number * MOST_WORKERS + int(runner.worker_index)
 
 
 MOST_WORKERS = 16
@@ -245,9 +245,7 @@ class Editor(Asking):
         self.name = self.environment.parsed_options.edited
         self.page = ""
         if self.name not in self.answers.promises:
-            self.answers.record.note(
-                "not enough limits: none is named for staff to edit (--edited)"
-            )
+            self.answers.record.note("not enough limits: staff edit none (--edited)")
             raise StopUser
 
     def identified(self, address: str) -> Who:

@@ -159,7 +159,7 @@ class Shape(LoadTestShape):
     def tick(self) -> tuple[int, float] | None:
         if self.runner is None:
             return None
-        given = self.runner.environment.parsed_options
+        given: Any = self.runner.environment.parsed_options
         if not self._stages:
             users, per_s = given.num_users or 100, given.spawn_rate or 10
             self._stages = SHAPES[self.name](users, per_s, float(given.run_time or 60))
@@ -171,11 +171,11 @@ class Shape(LoadTestShape):
 
     def _end_of_step(self, stage: Stage) -> None:
         """What the last ten seconds were like."""
-        assert self.runner is not None  # noqa: S101  (for mypy: tick has asked)
-        total = self.runner.stats.total
+        runner: Any = self.runner
+        total = runner.stats.total
         p99_ms = total.get_current_response_time_percentile(0.99)
         rate = total.current_rps
         failed = 100 * total.current_fail_per_sec / rate if rate else 0.0
         step = Step(stage.users, float(p99_ms or 0), float(rate), float(failed))
-        self.runner.environment.steps.append(step)
+        runner.environment.steps.append(step)
         logger.info("step of %s users: p99 %s ms", step.users, step.p99_ms)
