@@ -61,6 +61,11 @@ def undue(promise: Promise, used: float) -> str:
     )
 
 
+def fits(most: float, used: float) -> bool:
+    """Whether one more would have been promised. What is no whole number is rounded, too."""
+    return used + 1 <= most - (0 if used == int(used) else ROUNDING)
+
+
 def wrong_remaining(promise: Promise, said: int, low: int, high: int) -> str:
     return f"{promise.name} said that {said:,} remain, where it is {low:,} to {high:,}"
 
@@ -110,9 +115,7 @@ class TokenBucket:
     def denied(self, sent_s: float, answered_s: float) -> str:
         sent_s, answered_s = self._from_start(sent_s, answered_s)
         used = max(0.0, (self._late_s - sent_s) * self._rate)
-        if used + 1 <= self._promise.burst - ROUNDING:
-            return undue(self._promise, used)
-        return ""
+        return undue(self._promise, used) if fits(self._promise.burst, used) else ""
 
     def unanswered(self, sent_s: float, given_up_s: float) -> None:
         _, given_up_s = self._from_start(sent_s, given_up_s)
@@ -167,7 +170,7 @@ class FixedWindow:
     def denied(self, sent_s: float, answered_s: float) -> str:
         windows = self.windows(sent_s, answered_s)
         used = max(self.used(window, sent_s - self._skew_s) for window in windows)
-        return undue(self._promise, used) if used + 1 <= self._promise.quota - ROUNDING else ""
+        return undue(self._promise, used) if fits(self._promise.quota, used) else ""
 
     def unanswered(self, sent_s: float, given_up_s: float) -> None:
         self._may_count(self.windows(sent_s, given_up_s + LATE_S))
@@ -214,7 +217,7 @@ class SlidingLog:
     def denied(self, sent_s: float, answered_s: float) -> str:
         self._forget(sent_s)
         used = len(self._answered_s)
-        return undue(self._promise, used) if used + 1 <= self._promise.quota - ROUNDING else ""
+        return undue(self._promise, used) if fits(self._promise.quota, used) else ""
 
     def unanswered(self, sent_s: float, given_up_s: float) -> None:
         self._answered_s.append(given_up_s + LATE_S)

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
 from typing import Any
 
-from .ledgers import LATE_S, ROUNDING, too_many, undue
+from .ledgers import LATE_S, ROUNDING, fits, too_many, undue
 from .promises import Promise
 
 BIN_S = 0.1
@@ -158,7 +158,7 @@ def _undue(promise: Promise, found: Together, series: _Series) -> Iterator[str]:
         low = max(0, sent - series.first - series.skew)
         high = min(series.length, answered + 1 - series.first + series.skew)
         at_most = max(used[low : high + 1])
-        if at_most + 1 <= most - ROUNDING:
+        if fits(most, at_most):
             yield undue(promise, at_most)
 
 

@@ -60,6 +60,14 @@ class Asking(FastHttpUser):
     connection_timeout = TIMEOUT_S
     wait_time = between(0.1, 1.0)
 
+    def __init__(self, environment: Any) -> None:
+        super().__init__(environment)
+        agent = self.client.client
+        # Cookies are sent as fields of our own; a jar looks through all of its own each time.
+        agent.cookiejar = None
+        # Else each denial were an exception, with all that was said written down for it.
+        agent.valid_response_codes = agent.valid_response_codes | {429}
+
     def on_start(self) -> None:
         self.answers: Answers = self.environment.answers
         self.accounts: Accounts = self.environment.accounts
