@@ -202,7 +202,7 @@ def start_processes(processes: Processes, environ: dict[str, str], host: str, po
     celery = [str(BIN / "celery"), "--app", "iota"]
     processes.start("worker", [*celery, "worker", "--concurrency", "1"], environ)
     # Of its own, lest minutes of measuring keep everything else waiting; in one process.
-    measuring = [*celery, "worker", "--queues", "benchmarks", "--pool", "solo"]
+    measuring = [*celery, "worker", "--queues", "benchmarks,loadtests", "--pool", "solo"]
     processes.start("benchmarks", [*measuring, "--hostname", "benchmarks@%h"], environ)
     watching = [*celery, "worker", "--queues", "monitoring", "--concurrency", "1"]
     processes.start("monitoring", [*watching, "--hostname", "monitoring@%h"], environ)
@@ -215,7 +215,11 @@ def run(processes: Processes, var: Path) -> None:
     host, port = address()
     database = var / "iota.sqlite3"
     valkey_port = free_port("127.0.0.1")
-    environ = environment(var, valkey_port)
+    # Itself, and nothing else: whoever signs in as staff here owns the machine anyway.
+    environ = {
+        **environment(var, valkey_port),
+        "IOTA_LOADTEST_TARGETS": f"http://{'127.0.0.1' if ':' in host else host}:{port}",
+    }
     say(f"starting Valkey on port {valkey_port}, data in {var / 'valkey'}")
     start_valkey(processes, var / "valkey", valkey_port, environ)
     say(f"migrating the database {database}")

@@ -6,7 +6,7 @@ No I/O, no locust.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from . import edits, together
@@ -90,14 +90,18 @@ class Record:
                 return float(ms)
         return 0.0
 
-    def judge_shared(self, promises: Mapping[str, Promise], skew_s: float) -> None:
-        """What only the counts of all workers can tell. Once, at the end."""
+    def judge_shared(
+        self, promises: Mapping[str, Promise], skew_s: float, *, alone: bool = True
+    ) -> None:
+        """What only the counts of all workers can tell. Once, at the end. ``alone``: nobody else
+        asks the site, else what everyone shares may have been used up by others."""
         for (name, identity), found in sorted(self.together.items()):
             tally = self.tally(name)
             tally.admitted += found.admissions
             tally.denied += sum(found.denials.values())
             tally.identities += 1
-            for text in together.judge(promises[name], found, skew_s):
+            promise = promises[name] if alone else replace(promises[name], exact=False)
+            for text in together.judge(promise, found, skew_s):
                 self.is_wrong(f"{name}, {identity}", text)
         for name, seen in sorted(self.seen.items()):
             self.tally(name).admitted += sum(seen.quotas.values())

@@ -163,18 +163,20 @@ def _undue(promise: Promise, found: Together, series: _Series) -> Iterator[str]:
 
 
 def _used(promise: Promise, series: _Series) -> list[float]:
-    """At each edge, how much of the promise can have been used at most."""
+    """At each edge, how much of the promise can have been used at most in the bin before it."""
     places = range(series.length + 1)
     match promise.algorithm:
         case "token_bucket":
             per_bin = promise.quota / promise.window_s * BIN_S
-            starts = accumulate((per_bin * a - series.maybe_answered[a] for a in places), max)
+            # Since a moment in the bin that begins at a, until one in the bin that ends at b.
+            since = (per_bin * (a + 1) - series.maybe_answered[a] for a in places)
+            starts = accumulate(since, max)
             return [
-                max(0.0, series.maybe_sent[b] - per_bin * b + best)
+                max(0.0, series.maybe_sent[b] - per_bin * (b - 1) + best)
                 for b, best in zip(places, starts, strict=True)
             ]
         case "sliding_log":
-            span = math.ceil(promise.window_s / BIN_S)
+            span = math.ceil(promise.window_s / BIN_S) + 1
             return [float(series.possible(max(0, b - span), b)) for b in places]
     return [_used_of_windows(promise, series, b) for b in places]
 

@@ -42,11 +42,18 @@ def options(parser: LocustArgumentParser) -> None:
         help="each user has an address of its own, in X-Forwarded-For: where the site has the "
         "load's machine in IOTA_TRUSTED_PROXIES",
     )
+    add(
+        "--not-alone",
+        action="store_true",
+        help="others ask the site too, or have just done so: denials of what users share are not "
+        "judged",
+    )
     add("--edited", default="", help="the limit that staff edit during the load")
     add("--clock-skew-ms", type=float, default=10.0, help="between this machine and Redis' (10)")
     add("--p99-ms", type=float, default=GUIDE.p99_ms, help="criterion, ms (100)")
     add("--error-percent", type=float, default=GUIDE.error_percent, help="criterion (0.1)")
     add("--lag-ms", type=float, default=GUIDE.lag_ms, help="locust's own lateness, p99 (25)")
+    add("--progress-file", default="", help="where each second what is known goes, as JSON")
     add("--verdict-file", default="", help="where the verdict goes, as JSON")
 
 
@@ -65,6 +72,26 @@ def begin(environment: Any, runner: Any, **kwargs: Any) -> None:
     environment.most_users = 0
     environment.steps = []
     gevent.spawn(_watch, environment)
+    if given.progress_file and not isinstance(runner, WorkerRunner):
+        gevent.spawn(_tell, environment, Path(given.progress_file))
+
+
+def _tell(environment: Any, path: Path) -> None:
+    """Whole files only: another process reads them meanwhile."""
+    while True:
+        gevent.sleep(1.0)
+        total, runner = environment.runner.stats.total, environment.runner
+        p99_ms = total.get_current_response_time_percentile(0.99)
+        told = {
+            "users": runner.user_count,
+            "requests": total.num_requests,
+            "errors": total.num_failures,
+            "requests_per_s": round(total.current_rps, 1),
+            "p99_ms": p99_ms,
+        }
+        half = path.with_suffix(".half")
+        half.write_text(json.dumps(told), encoding="utf-8")
+        half.replace(path)
 
 
 def _watch(environment: Any) -> None:
@@ -104,7 +131,7 @@ def end(environment: Any, **kwargs: Any) -> None:
     given, record = environment.parsed_options, environment.whole
     record.add(environment.answers.taken().message())
     answers = environment.answers
-    record.judge_shared(answers.promises, answers.skew_s)
+    record.judge_shared(answers.promises, answers.skew_s, alone=not given.not_alone)
     criteria = Criteria(given.p99_ms, given.error_percent, given.lag_ms)
     load = measured(environment)
     verdict = judge(load, record, criteria, environment.steps)

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from loadtests.promises import Promise
 
 
-def promise(algorithm: str, quota: float = 10, window_s: float = 10, **more) -> Promise:
-    more = {"burst": quota, "counted_by": ("address",), **more}
-    return Promise("limit", algorithm, quota, window_s, **more)
+def promise(algorithm: str, quota: float = 10, window_s: float = 10, burst: float = 0) -> Promise:
+    return Promise("limit", algorithm, quota, window_s, burst or quota, ("address",))
 
 
 class Server:

@@ -24,7 +24,7 @@ def code(record=None, steps=(), **changes):
 
 
 @pytest.mark.parametrize(
-    "changes, wanted",
+    ("changes", "wanted"),
     [
         ({}, Exit.MET),
         ({"p99_ms": 100}, Exit.MISSED),

@@ -22,12 +22,13 @@ def judged(promised, server, exchanges, skew_s=0.0):
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-@pytest.mark.parametrize("quota, window_s, burst", [(10, 10, 10), (1, 3, 1), (100, 7, 30)])
+@pytest.mark.parametrize(("quota", "window_s", "burst"), [(10, 10, 10), (1, 3, 1), (100, 7, 30)])
 def test_an_honest_server_is_never_accused(algorithm, quota, window_s, burst):
     promised = promise(algorithm, quota, window_s, burst=burst)
     denied = 0
     for seed in range(8):
-        wrong, denials = judged(promised, Server(promised), traffic(seed, 600, 2 * quota / window_s))
+        exchanges = traffic(seed, 600, 2 * quota / window_s)
+        wrong, denials = judged(promised, Server(promised), exchanges)
         assert wrong == []
         denied += denials
     assert denied > 100
@@ -47,7 +48,7 @@ def test_one_request_less_than_promised_is_seen(algorithm):
     assert any("denied a request that was due" in text for text in wrong)
 
 
-@pytest.mark.parametrize("algorithm", ("token_bucket", "fixed_window", "sliding_log"))
+@pytest.mark.parametrize("algorithm", ["token_bucket", "fixed_window", "sliding_log"])
 def test_a_wrong_number_of_remaining_units_is_seen(algorithm):
     promised = promise(algorithm)
     found, server = ledger(promised, 0.0), Server(promised)

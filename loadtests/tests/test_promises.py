@@ -26,7 +26,7 @@ def test_a_limit_with_its_defaults():
     assert found.checked
 
 
-@pytest.mark.parametrize("unit, seconds", [("seconds", 2), ("minutes", 120), ("hours", 7_200)])
+@pytest.mark.parametrize(("unit", "seconds"), [("seconds", 2), ("minutes", 120), ("hours", 7_200)])
 def test_windows(unit, seconds):
     assert one(window_amount=2, window_unit=unit).window_s == seconds
 
@@ -82,7 +82,11 @@ def test_a_file_that_cannot_be_read_says_what_to_do(tmp_path):
     path = tmp_path / "limits.json"
     with pytest.raises(Unreadable, match="No such file"):
         read(path)
-    for content, what in (("{", "Expecting"), ('{"a": 1}', "not a list"), ('[{"a": 1}]', "limit 1")):
+    for content, what in (
+        ("{", "Expecting"),
+        ('{"a": 1}', "not a list"),
+        ('[{"a": 1}]', "limit 1"),
+    ):
         path.write_text(content)
         with pytest.raises(Unreadable, match=f"{what}.*ratelimit export"):
             read(path)

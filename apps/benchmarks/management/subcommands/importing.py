@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import sys
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from ... import foreign, revision
+from ...described import described
 from ...exchange import Found, Malformed, store
 from ...fingerprint import of_this_machine
 from . import exits
@@ -87,19 +87,8 @@ def _told(found: Found, options: dict[str, Any]) -> Found:
                 returncode=exits.USAGE,
             )
         parameters[name] = int(value) if value.isdecimal() else value
-    about: dict[str, Any] = {"note": options["note"]} if options["note"] else {}
-    commit = found.commit
-    if options["this_code"]:
-        code = revision.current()
-        commit = code.commit
-        about |= {"branch": code.branch, "dirty": code.dirty}
-    taken = [
-        replace(
-            one, metric={**one.metric, "parameters": {**one.metric["parameters"], **parameters}}
-        )
-        for one in found.taken
-    ]
-    return replace(found, commit=commit, taken=taken, run={**found.run, **about})
+    code = revision.current() if options["this_code"] else None
+    return described(found, parameters, note=options["note"], code=code)
 
 
 def _read(name: str) -> tuple[str, datetime]:
