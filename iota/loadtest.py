@@ -86,8 +86,9 @@ def locust(arguments: argparse.Namespace, folder: Path, url: str) -> int:
     if scenario.edited:
         command += ["--edited", scenario.edited]
     if arguments.processes > 1:
+        port = str(demo.free_port(HOST))
         command += ["--processes", str(arguments.processes)]
-        command += ["--master-bind-port", str(demo.free_port(HOST))]
+        command += ["--master-bind-port", port, "--master-port", port]
     command += scenario.users
     environ = {**os.environ, "LOAD_SHAPE": arguments.shape}
     process = subprocess.Popen(command, cwd=ROOT, env=environ)

@@ -39,7 +39,10 @@ class Numbers:
         runner = environment.runner
         if not isinstance(runner, WorkerRunner):
             return number
-        return number * MOST_WORKERS + int(runner.worker_index)
+        workers = environment.parsed_options.expect_workers
+        if workers <= 1:  # Started by hand: nobody has said how many there will be.
+            workers = MOST_WORKERS
+        return number * int(workers) + int(runner.worker_index)
 
 
 MOST_WORKERS = 16

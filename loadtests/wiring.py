@@ -68,12 +68,23 @@ def begin(environment: Any, runner: Any, **kwargs: Any) -> None:
         sys.exit(Exit.USAGE)
     edited = (given.edited,) if given.edited else ()
     environment.answers = Answers(read, skew_s=given.clock_skew_ms / 1_000, edited=edited)
+    environment.user_classes = [
+        one for one in environment.user_classes if _tagged(environment, one)
+    ]
     environment.whole = Record()
     environment.most_users = 0
     environment.steps = []
     gevent.spawn(_watch, environment)
     if given.progress_file and not isinstance(runner, WorkerRunner):
         gevent.spawn(_tell, environment, Path(given.progress_file))
+
+
+def _tagged(environment: Any, user_class: Any) -> bool:
+    """Whether --tags and --exclude-tags leave it a task. Without one it would be a user that asks
+    nothing."""
+    wanted, unwanted = environment.tags, environment.exclude_tags
+    tags = [getattr(one, "locust_tag_set", set()) for one in user_class.tasks]
+    return any((not wanted or one & wanted) and not one & (unwanted or set()) for one in tags)
 
 
 def _tell(environment: Any, path: Path) -> None:

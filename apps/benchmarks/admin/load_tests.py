@@ -144,9 +144,7 @@ class LoadTestAdmin(PageAdmin):
             "targets": settings.IOTA_LOADTEST_TARGETS,
             "may_start": self.may(request, "add"),
             "may_stop": self.may(request, "change"),
-            "waiting": LoadTest.objects.filter(state__in=LoadTest.WAITING).order_by("queued_at")[
-                :5
-            ],
+            "waiting": waiting.order_by("queued_at")[:5],
             "no_test": not LoadTest.objects.exists(),
             **(extra_context or {}),
         }
