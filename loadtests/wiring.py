@@ -68,9 +68,7 @@ def begin(environment: Any, runner: Any, **kwargs: Any) -> None:
         sys.exit(Exit.USAGE)
     edited = (given.edited,) if given.edited else ()
     environment.answers = Answers(read, skew_s=given.clock_skew_ms / 1_000, edited=edited)
-    environment.user_classes = [
-        one for one in environment.user_classes if _tagged(environment, one)
-    ]
+    environment.user_classes = [one for one in environment.user_classes if _tagged(given, one)]
     environment.whole = Record()
     environment.most_users = 0
     environment.steps = []
@@ -79,12 +77,12 @@ def begin(environment: Any, runner: Any, **kwargs: Any) -> None:
         gevent.spawn(_tell, environment, Path(given.progress_file))
 
 
-def _tagged(environment: Any, user_class: Any) -> bool:
+def _tagged(given: Any, user_class: Any) -> bool:
     """Whether --tags and --exclude-tags leave it a task. Without one it would be a user that asks
     nothing."""
-    wanted, unwanted = environment.tags, environment.exclude_tags
+    wanted, unwanted = set(given.tags or ()), set(given.exclude_tags or ())
     tags = [getattr(one, "locust_tag_set", set()) for one in user_class.tasks]
-    return any((not wanted or one & wanted) and not one & (unwanted or set()) for one in tags)
+    return any((not wanted or one & wanted) and not one & unwanted for one in tags)
 
 
 def _tell(environment: Any, path: Path) -> None:
