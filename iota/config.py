@@ -50,6 +50,9 @@ class Settings:
     otel_endpoint: str
     metrics_token: str = field(repr=False)
     metrics_networks: tuple[IPv4Network | IPv6Network, ...]
+    loadtest_targets: tuple[str, ...]
+    loadtest_max_users: int
+    loadtest_max_seconds: int
     admins: tuple[str, ...]
     mail_server: MailServer
     mail_from: str
@@ -204,6 +207,9 @@ def _settings(values: dict[str, Any]) -> Settings:
         otel_endpoint=values["IOTA_OTEL_ENDPOINT"],
         metrics_token=values["IOTA_METRICS_TOKEN"],
         metrics_networks=tuple(values["IOTA_METRICS_NETWORKS"]),
+        loadtest_targets=tuple(values["IOTA_LOADTEST_TARGETS"]),
+        loadtest_max_users=values["IOTA_LOADTEST_MAX_USERS"],
+        loadtest_max_seconds=values["IOTA_LOADTEST_MAX_SECONDS"],
         admins=values["IOTA_ADMINS"],
         mail_server=MailServer.of(values["IOTA_MAIL_URL"]),
         mail_from=values["IOTA_MAIL_FROM"],

@@ -194,11 +194,32 @@ def answers(host: str, port: int, path: str) -> bool:
         connection.close()
 
 
+def start_processes(processes: Processes, environ: dict[str, str], host: str, port: int) -> None:
+    """All that serve and work, beside a Valkey and a migrated database that are there."""
+    granian = [str(BIN / "granian"), "--interface", "wsgi", "--host", host, "--port", str(port)]
+    granian += ["--workers", str(SITE_PROCESSES), "--blocking-threads", "1", "--no-ws"]
+    granian += ["iota.wsgi:application"]
+    celery = [str(BIN / "celery"), "--app", "iota"]
+    processes.start("worker", [*celery, "worker", "--concurrency", "1"], environ)
+    # Of its own, lest minutes of measuring keep everything else waiting; in one process.
+    measuring = [*celery, "worker", "--queues", "benchmarks,loadtests", "--pool", "solo"]
+    processes.start("benchmarks", [*measuring, "--hostname", "benchmarks@%h"], environ)
+    watching = [*celery, "worker", "--queues", "monitoring", "--concurrency", "1"]
+    processes.start("monitoring", [*watching, "--hostname", "monitoring@%h"], environ)
+    beat = [*celery, "beat", "--pidfile", ""]
+    processes.start("beat", beat, environ)
+    processes.start("site", granian, environ)
+
+
 def run(processes: Processes, var: Path) -> None:
     host, port = address()
     database = var / "iota.sqlite3"
     valkey_port = free_port("127.0.0.1")
-    environ = environment(var, valkey_port)
+    # Itself, and nothing else: whoever signs in as staff here owns the machine anyway.
+    environ = {
+        **environment(var, valkey_port),
+        "IOTA_LOADTEST_TARGETS": f"http://{'127.0.0.1' if ':' in host else host}:{port}",
+    }
     say(f"starting Valkey on port {valkey_port}, data in {var / 'valkey'}")
     start_valkey(processes, var / "valkey", valkey_port, environ)
     say(f"migrating the database {database}")
@@ -212,18 +233,7 @@ def run(processes: Processes, var: Path) -> None:
             manage(environ, "populate_history", "--auto")
         make_staff(environ)
     say("starting the site, three workers and beat")
-    granian = [str(BIN / "granian"), "--interface", "wsgi", "--host", host, "--port", str(port)]
-    granian += ["--workers", str(SITE_PROCESSES), "--no-ws", "iota.wsgi:application"]
-    celery = [str(BIN / "celery"), "--app", "iota"]
-    processes.start("worker", [*celery, "worker", "--concurrency", "1"], environ)
-    # Of its own, lest minutes of measuring keep everything else waiting; in one process.
-    measuring = [*celery, "worker", "--queues", "benchmarks", "--pool", "solo"]
-    processes.start("benchmarks", [*measuring, "--hostname", "benchmarks@%h"], environ)
-    watching = [*celery, "worker", "--queues", "monitoring", "--concurrency", "1"]
-    processes.start("monitoring", [*watching, "--hostname", "monitoring@%h"], environ)
-    beat = [*celery, "beat", "--pidfile", ""]
-    processes.start("beat", beat, environ)
-    processes.start("site", granian, environ)
+    start_processes(processes, environ, host, port)
     wait_until_answering(processes, host, port)
     shown = f"[{host}]" if ":" in host else host
     say(f"the site:  http://{shown}:{port}/")

@@ -27,7 +27,7 @@ FIRST = ("ratelimits", "monitoring", "benchmarks", "django_celery_beat", "auth")
 MODELS = {
     "ratelimits": ("RateLimit", "Override", "SweepRun"),
     "monitoring": ("Alert", "Diagnosis", "AlertRule", "Silence", "Channel"),
-    "benchmarks": ("Regression", "BenchmarkRun", "Metric", "Annotation"),
+    "benchmarks": ("Regression", "BenchmarkRun", "LoadTest", "Metric", "Annotation"),
     "django_celery_beat": ("PeriodicTask",),
 }
 """In this order; of other apps all."""

@@ -150,6 +150,9 @@ IOTA_RATELIMITS = CONFIG.rate_limit_config
 IOTA_OTEL_ENDPOINT = CONFIG.otel_endpoint
 IOTA_METRICS_TOKEN = CONFIG.metrics_token
 IOTA_METRICS_NETWORKS = CONFIG.metrics_networks
+IOTA_LOADTEST_TARGETS = CONFIG.loadtest_targets
+IOTA_LOADTEST_MAX_USERS = CONFIG.loadtest_max_users
+IOTA_LOADTEST_MAX_SECONDS = CONFIG.loadtest_max_seconds
 
 CELERY_BROKER_URL = CONFIG.celery_broker.url
 CELERY_BROKER_TRANSPORT_OPTIONS = dict(CONFIG.celery_broker.options)
@@ -163,6 +166,7 @@ CELERY_BEAT_SCHEDULE = {
 # What measures needs a worker of its own: `celery --app iota worker -Q benchmarks -c 1`.
 CELERY_TASK_ROUTES = {
     "benchmarks.record_benchmark_history": {"queue": "benchmarks"},
+    "benchmarks.run_load_test": {"queue": "loadtests"},
     # So does what watches: it must not wait behind what it is to see.
     "monitoring.sample": {"queue": "monitoring"},
     "monitoring.roll_up": {"queue": "monitoring"},

@@ -96,6 +96,10 @@ def _origins(values: Any) -> tuple[str, ...]:
     return tuple(values)
 
 
+def _targets(values: Any) -> tuple[str, ...]:
+    return _origins([value.rstrip("/") for value in values])
+
+
 def _addresses(values: Any) -> tuple[str, ...]:
     if not all(re.fullmatch(r"[^@\s<>,]+@[^@\s<>,]+", value) for value in values):
         raise Refused
@@ -198,6 +202,16 @@ VARIABLES = (
         "networks such as 10.0.0.0/8, separated by commas",
         networks,
     ),
+    Variable(
+        "IOTA_LOADTEST_TARGETS",
+        "list",
+        [],
+        "Sites that staff may start a load test against: `docs/guides/load-tests.md`. Empty: none.",
+        "origins such as https://staging.example.com, separated by commas",
+        _targets,
+    ),
+    _integer("IOTA_LOADTEST_MAX_USERS", 200, 1, 100_000, "Of a load test that staff start."),
+    _integer("IOTA_LOADTEST_MAX_SECONDS", 600, 1, 86_400, "How long one may last, s."),
     Variable(
         "IOTA_OTEL_ENDPOINT",
         "str",

@@ -86,6 +86,7 @@ MODELS = {
     "benchmarks_annotation": Model(VIEWER),
     # A page and no form: a POST is answered with it.
     "benchmarks_benchmarkrun": Model(VIEWER, NOBODY, VIEWER, NOBODY),
+    "benchmarks_loadtest": Model(VIEWER, NOBODY, VIEWER, NOBODY),
     "benchmarks_machine": Model(VIEWER, NOBODY, SUPERUSER, NOBODY, changed=302),
     "benchmarks_metric": Model(VIEWER, NOBODY, SUPERUSER, NOBODY, changed=302),
     "benchmarks_regression": Model(VIEWER, NOBODY, VIEWER, NOBODY, changed=302, shown=302),
@@ -134,6 +135,8 @@ PAGES = {
     "benchmarks_run_now": button(SUPERUSER),
     "benchmarks_again": button(SUPERUSER, of="benchmarks_benchmarkrun"),
     "benchmarks_stop": button(SUPERUSER, of="benchmarks_benchmarkrun"),
+    "benchmarks_load_start": button(SUPERUSER),
+    "benchmarks_load_stop": button(SUPERUSER, of="benchmarks_loadtest"),
     "benchmarks_decide": button(SUPERUSER, of="benchmarks_regression"),
     "benchmarks_measure": button(SUPERUSER, of="benchmarks_regression"),
     "monitoring_health": Page(VIEWER, VIEWER),

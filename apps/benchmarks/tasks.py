@@ -14,9 +14,9 @@ from typing import Any
 from celery import shared_task
 from django.db import transaction
 
-from . import retention
+from . import load_testing, retention
 from .judging import judge_run, judge_waiting, settle_waiting
-from .models import BenchmarkRun
+from .models import BenchmarkRun, LoadTest
 from .queueing import NotQueued, enqueue
 from .recording import Busy, mark_lost, record
 from .reruns import make_reruns
@@ -63,6 +63,18 @@ def record_benchmark_history(
     remember_levels(run)
 
 
+@shared_task(bind=True, name="benchmarks.run_load_test", ignore_result=True, max_retries=None)
+def run_load_test(self: Any, test_id: int) -> None:
+    """The one that waits; while another or a benchmark runs it goes on waiting."""
+    test = LoadTest.objects.filter(pk=test_id).first()
+    if test is None:  # deleted while it waited
+        return
+    try:
+        load_testing.perform(test)
+    except Busy as busy:
+        raise self.retry(countdown=BUSY_RETRY_S, exc=busy) from busy
+
+
 def queue_reruns(run: BenchmarkRun, number: int) -> None:
     """As ``judge_run`` asks for them: in its transaction, and started once it is committed."""
     for rerun in make_reruns(run, number):
@@ -81,6 +93,7 @@ def _start(rerun: BenchmarkRun) -> None:
 def watch_runs() -> None:
     """Each minute: runs whose worker died are lost; what it left is judged, settled and told."""
     mark_lost()
+    load_testing.mark_lost()
     judge_waiting(queue_reruns)
     settle_waiting()
     tell()

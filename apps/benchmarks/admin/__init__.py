@@ -1,5 +1,5 @@
 """The staff's pages; one module per page."""
 
-from . import lists, regressions, runs, trends
+from . import lists, load_tests, regressions, runs, trends
 
-__all__ = ["lists", "regressions", "runs", "trends"]
+__all__ = ["lists", "load_tests", "regressions", "runs", "trends"]

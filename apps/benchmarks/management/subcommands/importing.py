@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from ... import foreign
-from ...exchange import Malformed, store
+from ... import foreign, revision
+from ...described import described
+from ...exchange import Found, Malformed, store
 from ...fingerprint import of_this_machine
 from . import exits
 
@@ -23,13 +25,14 @@ EXAMPLES = """examples:
   redis-benchmark -n 100000 -c 50 -P 16 -t set,get --csv > redis.csv
   manage.py benchmark import redis.csv --machine staging
   locust --headless -t 1m --json > locust.json
-  manage.py benchmark import locust.json
+  manage.py benchmark import locust.json --parameter users=1000 --this-code
 
 Read again, a file changes nothing. A file is stored whole, or not at all.
 
 exit codes: 0 done; 1 the file cannot be read; 2 it is not what it should be
 """
 MAX_BYTES = 256 * 2**20
+MAX_VALUE_CHARS = 40
 
 
 def add_arguments(parser: CommandParser) -> None:
@@ -42,6 +45,17 @@ def add_arguments(parser: CommandParser) -> None:
         metavar="NAME",
         help="where it was measured, if the file does not say (this machine)",
     )
+    parser.add_argument(
+        "--parameter",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="makes the metrics others than those of other values: how many users, which scenario",
+    )
+    parser.add_argument("--note", default="", help="kept with the runs")
+    parser.add_argument(
+        "--this-code", action="store_true", help="what was measured is the commit that is here"
+    )
 
 
 def run(command: BaseCommand, options: dict[str, Any]) -> None:
@@ -52,7 +66,7 @@ def run(command: BaseCommand, options: dict[str, Any]) -> None:
         kind = options["format"] or foreign.guess(text)
         if kind != "lines":
             machine["measured by"] = kind
-        found = foreign.read(text, kind, machine, when)
+        found = [_told(one, options) for one in foreign.read(text, kind, machine, when)]
         new, known = store(found)
     except Malformed as error:
         raise CommandError(f"{options['file']}: {error}", returncode=exits.USAGE) from error
@@ -60,6 +74,21 @@ def run(command: BaseCommand, options: dict[str, Any]) -> None:
         command.stdout.write(json.dumps({"new": new, "known": known}))
     else:
         command.stdout.write(f"{new} runs are new, {known} were there already")
+
+
+def _told(found: Found, options: dict[str, Any]) -> Found:
+    """With what the command line says of it. Raises CommandError."""
+    parameters = {}
+    for given in options["parameter"]:
+        name, equals, value = given.partition("=")
+        if not equals or not re.fullmatch(r"\w{1,40}", name) or len(value) > MAX_VALUE_CHARS:
+            raise CommandError(
+                f"--parameter {given[:80]}: use NAME=VALUE, such as users=1000",
+                returncode=exits.USAGE,
+            )
+        parameters[name] = int(value) if value.isdecimal() else value
+    code = revision.current() if options["this_code"] else None
+    return described(found, parameters, note=options["note"], code=code)
 
 
 def _read(name: str) -> tuple[str, datetime]:
