@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from .databases import url_of
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 
@@ -37,7 +39,7 @@ def test_the_commands_of_the_operators_guide_run(redis_server, redis_client, tmp
         "SECRET_KEY": "s" * 40,
         "IOTA_IDENTITY_KEY": "i" * 40,
         "REDIS_URL": redis_server.url,
-        "DATABASE_URL": f"sqlite:///{tmp_path}/iota.sqlite3",
+        "DATABASE_URL": url_of(tmp_path),
     }
     for words in ["manage.py migrate", "manage.py loaddata demo_limits", *block.splitlines()]:
         command = [sys.executable, *words.split()]
