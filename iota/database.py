@@ -18,7 +18,9 @@ SQLITE_OPTIONS = {
 
 KEPT_S = 60
 """How long a thread keeps a connection."""
-ASGI_POOL, POOL_WAIT_S = 20, 10
+ASGI_POOL, POOL_WAIT_S = 20, 5
+POOL_RECONNECT_S = 5
+"""The pauses between a pool's attempts double: in five minutes, its default, up to two."""
 SERVER_LIMITS = {
     # A statement that hangs must not hold up a process for ever, nor a process that hangs an edit.
     "statement_timeout": "60s",
@@ -61,4 +63,5 @@ def pooled(entry: dict[str, Any], most: int = ASGI_POOL) -> dict[str, Any]:
     if entry["ENGINE"] != POSTGRESQL or "pool" in entry["OPTIONS"]:
         return entry
     pool = {"min_size": 1, "max_size": most, "timeout": POOL_WAIT_S}
+    pool |= {"reconnect_timeout": POOL_RECONNECT_S}
     return {**entry, "CONN_MAX_AGE": 0, "OPTIONS": {**entry["OPTIONS"], "pool": pool}}

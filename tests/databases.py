@@ -27,11 +27,14 @@ server: PostgresServer | None = None
 """None: SQLite."""
 session_folder: Path | None = None
 
+allowed = True
+"""Whether the test that runs is among those that ``--only-database`` keeps."""
 _template: str | None = None
 
 
 def url_of(folder: Path) -> str:
     """For DATABASE_URL: the folder's own, which is made where it is not there, and empty then."""
+    assert allowed, "see STARTERS in tests/plugin.py: --only-database would leave this test out"
     if server is None:
         return f"{SQLITE}{folder}/site.sqlite3"
     name = "site_" + blake2b(str(folder).encode(), digest_size=8).hexdigest()

@@ -25,6 +25,8 @@ from .servers import RedisProcess, flavours
 
 PICTURES = "IOTA_PICTURES"
 """Of tests/e2e/pictures.py."""
+USES = {"db", "transactional_db", "worker"}
+"""Fixtures that have a database."""
 OURS = ("IOTA_", "REDIS_", "CELERY_", "DATABASE_")
 
 _server = RedisProcess()
@@ -37,6 +39,37 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="sqlite",
         help="what the tests' databases are of",
     )
+    parser.addoption(
+        "--only-database",
+        action="store_true",
+        help="leave out the tests that use no database, which cannot tell one from another",
+    )
+
+
+STARTERS = {f"tests.{name}" for name in ("databases", "sites", "workers", "e2e.test_demo")}
+"""Modules that start processes with a database; a test module that imports from one may do so."""
+
+
+def uses_database(item: pytest.Item) -> bool:
+    """Whether it may: pytest-django lets no other test at it, nor does ``tests.databases``."""
+    if item.get_closest_marker("django_db") or USES & set(getattr(item, "fixturenames", ())):
+        return True
+    module = getattr(item, "module", None)
+    return any(
+        getattr(one, "__module__", getattr(one, "__name__", None)) in STARTERS
+        for one in vars(module).values()
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--only-database"):
+        left_out = [item for item in items if not uses_database(item)]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if uses_database(item)]
+
+
+def pytest_runtest_protocol(item: pytest.Item) -> None:
+    databases.allowed = uses_database(item)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -8,16 +8,24 @@ import pytest
 from . import postgres
 
 
-@pytest.fixture
-def server(tmp_path):
+def _missing() -> str:
     try:
         postgres.binary("initdb")
     except postgres.NoPostgres as missing:
-        pytest.skip(str(missing))
+        return str(missing)
+    return ""
+
+
+needs_postgres = pytest.mark.skipif(bool(_missing()), reason=_missing() or "it is there")
+
+
+@pytest.fixture
+def server(tmp_path):
     with postgres.start(tmp_path) as started:
         yield started
 
 
+@needs_postgres
 def test_databases_are_made_copied_and_dropped(server):
     assert server.url == server.url_of("iota")
     server.create("first")
@@ -32,6 +40,7 @@ def test_databases_are_made_copied_and_dropped(server):
     assert "second" not in server.databases()
 
 
+@needs_postgres
 def test_started_again_it_has_its_data(server):
     server.create("kept")
     server.stop(remove=False)
@@ -41,6 +50,7 @@ def test_started_again_it_has_its_data(server):
     assert "kept" in server.databases()
 
 
+@needs_postgres
 def test_nobody_comes_in_without_the_password(server):
     with pytest.raises(psycopg.OperationalError, match="password"):
         psycopg.connect(server.url.replace(f":{server._password}@", ":wrong@"))
@@ -48,6 +58,7 @@ def test_nobody_comes_in_without_the_password(server):
         psycopg.connect(host=str(server._folder), port=server.port, user="iota", password="wrong")
 
 
+@needs_postgres
 def test_stopped_nothing_is_left(server):
     folder = server._folder
     assert folder.exists()
