@@ -19,8 +19,9 @@ SQLITE_OPTIONS = {
 KEPT_S = 60
 """How long a thread keeps a connection."""
 ASGI_POOL, POOL_WAIT_S = 20, 5
-POOL_RECONNECT_S = 5
-"""The pauses between a pool's attempts double: in five minutes, its default, up to two."""
+POOL_RECONNECT_S = 2
+"""After so long an attempt begins anew. Its pauses double: within the default of five minutes a
+server that was long away was found seconds to minutes after it had come back."""
 SERVER_LIMITS = {
     # A statement that hangs must not hold up a process for ever, nor a process that hangs an edit.
     "statement_timeout": "60s",
