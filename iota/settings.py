@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .config import create_settings
+from .database import database
 from .mail import TIMEOUT_S
 from .page_policy import PUBLIC
 
@@ -74,17 +75,7 @@ TEMPLATES = [
     }
 ]
 
-DATABASES: dict[str, dict[str, Any]] = {"default": {**CONFIG.database}}
-if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
-    # Worker, beat and site write to one file: readers must not block, and writers wait in line.
-    DATABASES["default"]["OPTIONS"] = {
-        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
-        "transaction_mode": "IMMEDIATE",
-        "timeout": 20,
-    }
-    # A relative path is one of the project's, wherever worker and beat were started.
-    if DATABASES["default"]["NAME"] != ":memory:":
-        DATABASES["default"]["NAME"] = str(BASE_DIR / DATABASES["default"]["NAME"])
+DATABASES: dict[str, dict[str, Any]] = {"default": database(CONFIG.database, BASE_DIR)}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 CACHES = {

@@ -11,7 +11,7 @@ import zoneinfo
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from django.conf.global_settings import LANGUAGES
 
@@ -37,6 +37,7 @@ from .mail import MailServer
 DATABASE_SCHEMES = ("sqlite", "postgres", "postgresql", "psql")
 BROKER_SCHEMES = ("redis", "rediss", "redis+socket", "redis+sentinel", "amqp", "amqps", "pyamqp")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+MAX_POOL = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,9 @@ def _database(value: Any) -> str:
     # Two slashes make the first folder a host, which Django would drop without a word.
     if parts.scheme == "sqlite" and parts.netloc:
         raise Refused
+    pool = dict(parse_qsl(parts.query)).get("pool", "1")
+    if not pool.isdecimal() or not 1 <= int(pool) <= MAX_POOL:
+        raise Refused(f"pool={pool!r}: use a number of connections from 1 to {MAX_POOL:,}")
     return str(value)
 
 

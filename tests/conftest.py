@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from .databases import migrate
 from .servers import RedisProcess
-from .sites import manage
 from .workers import Worker
 
 
@@ -17,7 +17,7 @@ def worker(tmp_path) -> Iterator[Worker]:
     redis = RedisProcess().start()
     made = Worker(tmp_path, redis.url)
     try:
-        manage(made.environment, "migrate", "--verbosity", "0")
+        migrate(made.environment)
         yield made
     finally:
         made.stop()

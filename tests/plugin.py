@@ -1,4 +1,5 @@
-"""Loaded before Django's settings are: starts the tests' own Valkey and names it to them.
+"""Loaded before Django's settings are: starts the tests' own Valkey and names it to them, and with
+``--database=postgres`` a PostgreSQL.
 
 A Redis that already runs on the machine is never asked: every variable that the project reads
 is set here.
@@ -13,22 +14,68 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 import redis
 
+from . import databases, postgres
 from .clusters import ClusterProcesses
 from .servers import RedisProcess, flavours
 
 PICTURES = "IOTA_PICTURES"
 """Of tests/e2e/pictures.py."""
+USES = {"db", "transactional_db", "worker"}
+"""Fixtures that have a database."""
 OURS = ("IOTA_", "REDIS_", "CELERY_", "DATABASE_")
 
 _server = RedisProcess()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--database",
+        choices=("sqlite", "postgres"),
+        default="sqlite",
+        help="what the tests' databases are of",
+    )
+    parser.addoption(
+        "--only-database",
+        action="store_true",
+        help="leave out the tests that use no database, which cannot tell one from another",
+    )
+
+
+STARTERS = {f"tests.{name}" for name in ("databases", "sites", "workers", "e2e.test_demo")}
+"""Modules that start processes with a database; a test module that imports from one may do so."""
+
+
+def uses_database(item: pytest.Item) -> bool:
+    """Whether it may: pytest-django lets no other test at it, nor does ``tests.databases``."""
+    if item.get_closest_marker("django_db") or USES & set(getattr(item, "fixturenames", ())):
+        return True
+    module = getattr(item, "module", None)
+    return any(
+        getattr(one, "__module__", getattr(one, "__name__", None)) in STARTERS
+        for one in vars(module).values()
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--only-database"):
+        left_out = [item for item in items if not uses_database(item)]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if uses_database(item)]
+
+
+def pytest_runtest_protocol(item: pytest.Item) -> None:
+    databases.allowed = uses_database(item)
+
+
 @pytest.hookimpl(wrapper=True)
-def pytest_load_initial_conftests() -> Generator[None, object, object]:
+def pytest_load_initial_conftests(
+    early_config: pytest.Config,
+) -> Generator[None, object, object]:
     """A wrapper, since pytest-django's own hook loads the settings and is first otherwise."""
     pictures = os.environ.get(PICTURES)
     for name in [name for name in os.environ if name.startswith(OURS)]:
@@ -39,8 +86,12 @@ def pytest_load_initial_conftests() -> Generator[None, object, object]:
     atexit.register(_server.stop)
     # Else a SIGTERM, as `timeout` sends it, would leave the server behind.
     signal.signal(signal.SIGTERM, lambda *_: pytest.exit("SIGTERM", 128 + signal.SIGTERM))
+    databases.session_folder = Path(folder)
+    if early_config.known_args_namespace.database == "postgres":
+        databases.server = postgres.start(databases.session_folder)
+        atexit.register(databases.server.stop)
     os.environ.update(
-        DATABASE_URL=f"sqlite:///{folder}/iota.sqlite3",
+        DATABASE_URL=databases.url_of(databases.session_folder),
         REDIS_URL=_server.start().url,
         SECRET_KEY=secrets.token_urlsafe(50),
         IOTA_IDENTITY_KEY=secrets.token_hex(32),

@@ -13,6 +13,7 @@ from typing import Any
 
 import requests
 
+from . import databases
 from .plugin import PICTURES
 from .servers import RedisProcess, free_port
 
@@ -85,7 +86,7 @@ def environment(folder: Path, redis_url: str, **changes: str) -> dict[str, str]:
     outer = {name: value for name, value in os.environ.items() if name != PICTURES}
     return {
         **outer,
-        "DATABASE_URL": f"sqlite:///{folder}/site.sqlite3",
+        "DATABASE_URL": databases.url_of(folder),
         "REDIS_URL": redis_url,
         **changes,
     }
@@ -100,7 +101,7 @@ def running(
     redis = RedisProcess().start()
     site = SiteProcess(folder, environment(folder, redis.url, **(variables or {})), **options)
     try:
-        manage(site.environment, "migrate", "--verbosity", "0")
+        databases.migrate(site.environment)
         yield site, redis
     finally:
         site.stop()

@@ -20,6 +20,7 @@ import pytest
 import requests
 from aiosmtpd.controller import Controller
 
+from .databases import copy, migrate, url_of
 from .servers import RedisProcess, free_port
 from .sites import ROOT, SiteProcess, environment, manage
 
@@ -154,7 +155,7 @@ def measured(tmp_path_factory):
     made = Watched(tmp_path_factory.mktemp("measured"))
     try:
         made.commit("As fast as ever")
-        manage(made.environment, "migrate", "--verbosity", "0")
+        migrate(made.environment)
         made.shell(EACH_SECONDS)
         made.start("iota")
         made.wait(lambda: made.runs() >= HISTORY, f"{HISTORY} runs")
@@ -168,8 +169,7 @@ def measured(tmp_path_factory):
 @pytest.fixture
 def site(measured, tmp_path):
     """The same history again, with servers of its own."""
-    for path in measured.glob("site.sqlite3*"):
-        shutil.copy(path, tmp_path)
+    copy(url_of(measured), url_of(tmp_path))
     shutil.copytree(measured / "repository", tmp_path / "repository")
     made = Watched(tmp_path)
     try:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests.databases import migrate, url_of
 from tests.servers import RedisProcess, free_port
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -92,7 +93,7 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
     redis = RedisProcess().start()
     yield {
         **os.environ,
-        "DATABASE_URL": f"sqlite:///{tmp_path}/site.sqlite3",
+        "DATABASE_URL": url_of(tmp_path),
         "REDIS_URL": redis.url,
     }
     redis.stop()
@@ -107,7 +108,7 @@ def manage(environment: dict[str, str], *arguments: str) -> str:
 
 
 def test_two_server_processes_follow_an_edit_of_a_third_within_a_second(environment):
-    manage(environment, "migrate", "--verbosity", "0")
+    migrate(environment)
     sites = [Site(environment) for _ in range(2)]
     try:
         for site in sites:

@@ -16,6 +16,7 @@ import redis as redis_py
 import requests
 
 from apps.ratelimits.storage.traffic import unpack
+from tests.databases import migrate
 from tests.servers import RedisProcess
 from tests.sites import ROOT, SiteProcess, environment, manage
 
@@ -83,7 +84,7 @@ def secretive(request, tmp_path_factory) -> Iterator[tuple[SiteProcess, RedisPro
         )
         options = {"interface": request.param, "settings": "tests.site_settings"}
         site = SiteProcess(folder, variables, **options)
-        manage(site.environment, "migrate", "--verbosity", "0")
+        migrate(site.environment)
         manage(site.environment, "createsuperuser", "--noinput", "--username", USER, "--email", "")
         manage(site.environment, "shell", "--verbosity", "0", "-c", LIMITS)
         yield site.start(), redis
@@ -181,7 +182,7 @@ def test_worker_and_beat_name_no_secret(tmp_path):
     """With a broker that is not there, at their most talkative."""
     variables = {**environment(tmp_path, f"redis://:{PASSWORD}@127.0.0.1:1/0"), **SECRETS}
     variables |= {"IOTA_LOG_LEVEL": "DEBUG"}
-    manage(variables, "migrate", "--verbosity", "0")
+    migrate(variables)
     for part in (["worker", "--concurrency", "1"], ["beat", "--pidfile", ""]):
         command = [sys.executable, "-m", "celery", "--app", "iota", *part, "--loglevel", "DEBUG"]
         with (tmp_path / "log").open("wb") as log:

@@ -9,6 +9,7 @@ import pytest
 from apps.ratelimits.policy.identity import digest
 from apps.ratelimits.storage.keys import Keys
 
+from .databases import migrate
 from .servers import RedisProcess
 from .sites import manage
 from .test_redis_files import wait_for
@@ -48,7 +49,7 @@ def redis():
 def worker(tmp_path, redis):
     made = Worker(tmp_path, redis.url)
     try:
-        manage(made.environment, "migrate", "--verbosity", "0")
+        migrate(made.environment)
         manage(made.environment, "shell", "-v", "0", "-c", ONCE)
         yield made
     finally:

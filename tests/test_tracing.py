@@ -10,6 +10,7 @@ import time
 import pytest
 import requests
 
+from tests.databases import migrate
 from tests.otlp import receiving
 from tests.servers import RedisProcess, free_port
 from tests.sites import ROOT, environment, manage, running
@@ -87,7 +88,7 @@ def test_a_worker_sends_spans_of_tasks_with_what_they_did(tmp_path):
             OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url,
             OTEL_SERVICE_NAME="iota-worker",
         )  # fmt: skip
-        manage(variables, "migrate", "--verbosity", "0")
+        migrate(variables)
         command = [sys.executable, "-m", "celery", "--app", "iota", "worker", "--concurrency", "1"]
         with (tmp_path / "log").open("wb") as log:
             worker = subprocess.Popen(

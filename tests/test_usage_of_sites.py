@@ -19,6 +19,7 @@ from apps.ratelimits.storage.keys import Keys
 from apps.ratelimits.storage.processes import Processes
 from apps.ratelimits.storage.usage import LimitUsage, Usage, UsageStore
 
+from .databases import migrate
 from .servers import RedisProcess
 from .sites import SiteProcess, environment, manage
 
@@ -47,7 +48,7 @@ def sites(
     variables = environment(folder, redis.url, IOTA_REDIS_TIMEOUT_MS="1000")
     started = []
     try:
-        manage(variables, "migrate", "--verbosity", "0")
+        migrate(variables)
         numbers = manage(variables, "shell", "--verbosity", "0", "-c", LIMITS).split()
         for interface in interfaces:
             site = SiteProcess(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests.databases import migrate
 from tests.proxies import Proxy
 from tests.servers import RedisProcess
 from tests.sites import SiteProcess, environment, manage
@@ -33,7 +34,7 @@ def redis() -> Iterator[RedisProcess]:
 @pytest.fixture
 def locked(redis: RedisProcess, tmp_path: Path) -> dict[str, str]:
     variables = environment(tmp_path, redis.url)
-    manage(variables, "migrate", "--verbosity", "0")
+    migrate(variables)
     manage(variables, "shell", "--verbosity", "0", "-c", CLOSED)
     return variables
 

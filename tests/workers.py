@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing
 from pathlib import Path
 
+from . import databases
 from .sites import ROOT, environment
 
 WAIT_S = 90
@@ -22,7 +21,6 @@ class Worker:
     def __init__(self, folder: Path, redis_url: str) -> None:
         self.environment = environment(folder, redis_url, DJANGO_SETTINGS_MODULE="iota.settings")
         self.log = folder / "worker.log"
-        self._database = folder / "site.sqlite3"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, concurrency: int = 1, *more: str, queue: str) -> None:
@@ -39,8 +37,7 @@ class Worker:
             )
 
     def rows(self, query: str) -> list[tuple[object, ...]]:
-        with closing(sqlite3.connect(self._database, timeout=20)) as connection:
-            return connection.execute(query).fetchall()
+        return databases.rows(self.environment["DATABASE_URL"], query)
 
     def wait(self, query: str, wanted: list[tuple[object, ...]]) -> None:
         deadline = time.monotonic() + WAIT_S

@@ -14,7 +14,7 @@ from django.db import transaction
 from django.db.models import OuterRef, Subquery
 from django.utils import timezone
 
-from .models import RateLimit
+from .models import RateLimit, RulesetVersion
 from .models.entries import keep_groups
 from .policy.errors import PolicyError
 
@@ -52,6 +52,7 @@ def set_modes(wanted: Mapping[str, str], *, dry_run: bool = False, why: str = ""
     most. Returns what changed, or would. Raises UnknownLimits where a name is none, Impossible
     where a limit cannot be in that mode, and changes nothing then."""
     with transaction.atomic():
+        RulesetVersion.hold()
         limits = list(RateLimit.objects.select_for_update().filter(name__in=wanted))
         if unknown := set(wanted).difference(limit.name for limit in limits):
             raise UnknownLimits(unknown)

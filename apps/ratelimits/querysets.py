@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from django.db import models, transaction
 
-from .signals import limits_changed
+from .signals import limits_changed, limits_changing
 
 ModelT = TypeVar("ModelT", bound=models.Model)
 
@@ -16,6 +16,7 @@ class PublishedQuerySet(models.QuerySet[ModelT]):
 
     def update(self, **kwargs: Any) -> int:
         with transaction.atomic(using=self.db):
+            limits_changing.send(sender=self.model)
             count = super().update(**kwargs)
             self._changed()
         return count
@@ -24,6 +25,7 @@ class PublishedQuerySet(models.QuerySet[ModelT]):
 
     def bulk_create(self, *args: Any, **kwargs: Any) -> list[ModelT]:
         with transaction.atomic(using=self.db):
+            limits_changing.send(sender=self.model)
             created = super().bulk_create(*args, **kwargs)
             self._changed()
         return created

@@ -2,6 +2,10 @@
 
 from django.dispatch import Signal
 
+limits_changing = Signal()
+"""Limits are about to change in a way that no model signal tells; inside the transaction of the
+change, before it. ``sender`` is the model."""
+
 limits_changed = Signal()
 """Limits changed in a way that no model signal tells; inside the transaction of the change.
 ``sender`` is the model."""

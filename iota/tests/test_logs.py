@@ -14,6 +14,7 @@ import pytest
 from iota import logs
 from iota.celery import app
 from iota.request_id import request_id
+from tests.databases import migrate
 from tests.servers import RedisProcess
 from tests.sites import ROOT, SiteProcess, environment, manage
 
@@ -115,7 +116,7 @@ def site(tmp_path):
     variables = environment(tmp_path, redis.url, IOTA_LOG_FORMAT="json", IOTA_LOG_LEVEL="INFO")
     made = SiteProcess(tmp_path, variables, settings="tests.site_settings")
     try:
-        manage(made.environment, "migrate", "--verbosity", "0")
+        migrate(made.environment)
         yield made
     finally:
         made.stop()

@@ -6,18 +6,18 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import requests
 
+from tests import databases
 from tests.proxies import Proxy
 from tests.receivers import Webhook
 from tests.servers import RedisProcess
@@ -55,12 +55,11 @@ class WatchedSite:
         )
         self.site = SiteProcess(folder, variables, settings="tests.site_settings")
         self.log = folder / "worker.log"
-        self.database = folder / "site.sqlite3"
         self._folder = folder
         self._worker: subprocess.Popen[bytes] | None = None
 
     def start(self) -> WatchedSite:
-        manage(self.site.environment, "migrate", "--verbosity", "0")
+        databases.migrate(self.site.environment)
         self._shell(SETUP.format(url=self.hook.url))
         self.site.start()
         self.start_worker()
@@ -98,14 +97,13 @@ class WatchedSite:
         manage(self.site.environment, "shell", "-v", "0", "-c", code)
 
     def rows(self, query: str, *parameters: str) -> list[tuple[Any, ...]]:
-        with closing(sqlite3.connect(self.database, timeout=20)) as connection:
-            return connection.execute(query, parameters).fetchall()
+        return databases.rows(self.site.environment["DATABASE_URL"], query, parameters)
 
     def states(self, metric: str, of: str = "") -> list[str]:
         """Of the newest alert, in order, as far as it has come."""
         found = self.rows(
             "SELECT pending_since, fired_at, resolved_at FROM monitoring_alert "
-            'WHERE metric = ? AND "of" LIKE ? ORDER BY id DESC LIMIT 1',
+            'WHERE metric = %s AND "of" LIKE %s ORDER BY id DESC LIMIT 1',
             metric,
             f"%{of}%",
         )

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
-from iota import demo as iota_demo
 from tests.e2e.test_demo import (  # noqa: F401  (fixtures)
     CHROMIUM,
     CHROMIUM_FLAGS,
@@ -30,9 +28,8 @@ pytestmark = needs_chromium
 @pytest.fixture
 def site(demo):  # noqa: F811
     """The demo, after two and a half days of runs: anew, whatever the test before decided."""
-    environment = iota_demo.environment(demo.folder / "var", 1)
     command = [sys.executable, "-m", "tests.e2e.benchmark_history"]
-    subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, check=True)
+    subprocess.run(command, cwd=ROOT, env=demo.environment, check=True)
     return demo.url
 
 

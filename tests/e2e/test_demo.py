@@ -15,6 +15,8 @@ import pytest
 import requests
 from playwright.sync_api import Page, Playwright, expect, sync_playwright
 
+from iota import demo as iota_demo
+from tests import databases
 from tests.servers import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,12 +38,24 @@ class Demo:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.output = folder / "demo.out"
+        self.database = databases.url_of(folder) if databases.server else ""
         self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def command(self) -> list[str]:
+        more = ["--database", self.database] if self.database else []
+        return [sys.executable, "-m", "iota.demo", "--var", str(self.folder / "var"), *more]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """For commands beside it, without its Valkey."""
+        made = iota_demo.environment(self.folder / "var", 1, self.database)
+        return {**os.environ, **made}
 
     def start(self) -> None:
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "iota.demo", "--var", str(self.folder / "var")],
+                self.command,
                 cwd=ROOT,
                 env={**os.environ, "PORT": str(self.port)},
                 stdout=output,

@@ -3,12 +3,10 @@ screen."""
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
-
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
+from tests.databases import rows
 from tests.e2e.test_demo import (  # noqa: F401  (fixtures)
     CHROMIUM,
     CHROMIUM_FLAGS,
@@ -34,9 +32,7 @@ def browser():
 
 @pytest.fixture(autouse=True)
 def _never_asked(demo):  # noqa: F811
-    with closing(sqlite3.connect(demo.folder / "var" / "iota.sqlite3", timeout=20)) as database:
-        database.execute("DELETE FROM monitoring_diagnosis")
-        database.commit()
+    rows(demo.environment["DATABASE_URL"], "DELETE FROM monitoring_diagnosis")
 
 
 def test_a_diagnosis_without_a_script_on_a_small_screen(demo, browser, password):  # noqa: F811

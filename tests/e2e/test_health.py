@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
-from iota import demo as iota_demo
 from tests.e2e.test_benchmarks import table
 from tests.e2e.test_demo import (  # noqa: F401  (fixtures)
     CHROMIUM,
@@ -54,10 +52,9 @@ def watched(demo, browser, password):  # noqa: F811
         page.reload()
     assert table(page, "nodes")[0][0].startswith("127.0.0.1:")
     page.context.close()
-    environment = {**os.environ, **iota_demo.environment(demo.folder / "var", 1)}
     pause = [sys.executable, "manage.py", "shell", "-v", "0", "-c", PAUSE]
     for command in (pause, [sys.executable, "-m", "tests.e2e.watch_history"]):
-        subprocess.run(command, cwd=ROOT, env=environment, check=True)
+        subprocess.run(command, cwd=ROOT, env=demo.environment, check=True)
     return demo.url
 
 

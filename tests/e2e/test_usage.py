@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 
@@ -10,7 +9,6 @@ import pytest
 import requests
 from playwright.sync_api import expect, sync_playwright
 
-from iota import demo as iota_demo
 from tests.e2e.pictures import picture
 from tests.e2e.test_demo import (  # noqa: F401  (fixtures)
     CHROMIUM,
@@ -61,9 +59,8 @@ def counted(demo, browser, password):  # noqa: F811
         page.wait_for_timeout(500)
     expect(page.locator("#numbers")).to_contain_text(f"Denied{denied} ")
     page.context.close()
-    environment = {**os.environ, **iota_demo.environment(demo.folder / "var", 1)}
     command = [sys.executable, "-m", "tests.e2e.usage_history"]
-    subprocess.run(command, cwd=ROOT, env=environment, check=True)
+    subprocess.run(command, cwd=ROOT, env=demo.environment, check=True)
     return demo.url
 
 

@@ -13,7 +13,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 
 from .. import conf, rights, rollback, wording
-from ..models import RateLimit
+from ..models import RateLimit, RulesetVersion
 from ..models.entries import REASON_CHARS
 from ..policy.errors import PolicyError
 from ..rollback import RollBack
@@ -48,6 +48,8 @@ class RollsBack:
         model: Any = self.model  # type: ignore[attr-defined]
         try:
             # What is shown is what is saved: nobody else edits it in between.
+            if request.method == "POST":
+                RulesetVersion.hold()
             list(model.objects.select_for_update().filter(pk=pk))
             planned = rollback.plan(model, pk, version)
         except model.history.model.DoesNotExist as error:

@@ -25,6 +25,7 @@ def one_edit() -> Iterator[list[Any]]:
     The list holds what was edited; whoever rolls it back empties it, and nothing is announced.
     """
     with transaction.atomic():
+        RulesetVersion.hold()
         edits: list[Any] = []
         token = _held.set(edits)
         try:
@@ -77,6 +78,13 @@ class RulesetVersion(models.Model):
 
     def __str__(self) -> str:
         return str(self.version)
+
+    @classmethod
+    def hold(cls) -> None:
+        """One transaction edits at a time, from here to its end: the others wait here, and hold
+        nothing yet."""
+        with transaction.atomic(savepoint=False):
+            cls.objects.select_for_update().get_or_create(pk=cls.ROW)
 
     @classmethod
     def raise_version(cls) -> None:
