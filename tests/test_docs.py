@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from .databases import url_of
-
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 
