@@ -156,6 +156,8 @@ CELERY_TASK_ROUTES = {
     # So does what watches: it must not wait behind what it is to see.
     "monitoring.sample": {"queue": "monitoring"},
     "monitoring.roll_up": {"queue": "monitoring"},
+    "monitoring.notify": {"queue": "monitoring"},
+    "monitoring.forget_alerts": {"queue": "monitoring"},
     "monitoring.diagnose": {"queue": "monitoring"},
 }
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False

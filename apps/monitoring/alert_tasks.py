@@ -15,6 +15,7 @@ SOFT_S, HARD_S = 20, 30
 
 @shared_task(name=delivery.TASK, ignore_result=True, soft_time_limit=SOFT_S, time_limit=HARD_S)
 def notify() -> None:
+    """Send one message that waits, and hand over to the next."""
     if delivery.deliver_one():
         delivery.hand_over(timezone.now())
 

@@ -50,7 +50,7 @@ def ask(user: AbstractBaseUser) -> Diagnosis:
 
 @shared_task(bind=True, name=TASK, ignore_result=True, soft_time_limit=SOFT_S, time_limit=HARD_S)
 def diagnose(self: Any, diagnosis_id: int) -> None:
-    """What was taken already, deleted or given up is left alone."""
+    """Run the doctor for who asked. What was taken already, deleted or given up is left alone."""
     taken = Diagnosis.objects.filter(pk=diagnosis_id, state=State.QUEUED).update(
         state=State.RUNNING, started_at=timezone.now(), seen_at=timezone.now()
     )

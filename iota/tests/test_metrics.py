@@ -151,7 +151,7 @@ def test_every_declared_name_is_exposed_and_no_other():
 
 
 def test_the_documented_table_is_the_exposed_one():
-    page = Path(__file__).resolve().parents[2] / "docs/guides/metrics.md"
+    page = Path(__file__).resolve().parents[2] / "docs/reference/metrics.md"
     assert families.as_markdown() in page.read_text()
 
 

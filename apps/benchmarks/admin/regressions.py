@@ -83,6 +83,7 @@ class RegressionAdmin(PageAdmin):
         return HttpResponseRedirect(f"{reverse(LIST)}#regression-{object_id}")
 
     def decide_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """An open regression is acknowledged, accepted with a reason, or ignored."""
         self.require(request, "change")
         regression = get_object_or_404(Regression, pk=pk)
         chosen = request.POST.get("decision", "")
@@ -96,7 +97,7 @@ class RegressionAdmin(PageAdmin):
         return back(request, reverse(LIST))
 
     def measure_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """A run is made: the permission is that of the button Run now."""
+        """What looks slower is measured again: the permission is that of the button Run now."""
         self.require(request, "view")
         if not request.user.has_perm(MAY_RUN):
             raise PermissionDenied

@@ -105,6 +105,7 @@ class BenchmarkRunAdmin(PageAdmin):
         return super().changelist_view(request, context)  # type: ignore[no-any-return]
 
     def run_now_view(self, request: HttpRequest) -> HttpResponse:
+        """A run of a set is queued."""
         self.require(request, "add")
         name = request.POST.get("set", "")
 
@@ -116,6 +117,7 @@ class BenchmarkRunAdmin(PageAdmin):
         return HttpResponseRedirect(reverse(LIST))
 
     def stop_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """A run is stopped."""
         self.require(request, "change")
         run = get_object_or_404(BenchmarkRun, pk=pk)
 
@@ -127,6 +129,7 @@ class BenchmarkRunAdmin(PageAdmin):
         return back(request, reverse(RUN, args=[pk]))
 
     def again_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """What a run measured is queued once more."""
         self.require(request, "add")
         run = get_object_or_404(BenchmarkRun, pk=pk)
         made: list[BenchmarkRun] = []
@@ -173,7 +176,7 @@ class BenchmarkRunAdmin(PageAdmin):
         )
 
     def compare_view(self, request: HttpRequest) -> HttpResponse:
-        """``?run=12&with=9``, or without ``with`` for the baseline."""
+        """Two runs beside each other: ``?run=12&with=9``, or without ``with`` for the baseline."""
         self.require(request, "view")
         runs = BenchmarkRun.objects.select_related("machine")
         new = get_object_or_404(runs, pk=_number(request.GET.get("run")))

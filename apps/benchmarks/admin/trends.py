@@ -135,6 +135,7 @@ class MetricAdmin(PageAdmin):
         return [path("trends/", view, name="benchmarks_trends"), *super().get_urls()]
 
     def trends_view(self, request: HttpRequest) -> HttpResponseBase:
+        """One metric over its runs, with its baseline, its changes and edits of limits."""
         self.require(request, "view")
         metrics = list(Metric.objects.order_by("suite", "benchmark", "metric", "contestant", "pk"))
         places = {}

@@ -95,6 +95,7 @@ class AlertAdmin(AlertPageAdmin):
         return HttpResponseRedirect(f"{reverse(ALERTS)}#alert-{object_id}")
 
     def silence_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """An alert is silenced for so many hours."""
         self.require(request, "add_silence")
         alert = get_object_or_404(Alert, pk=pk)
         user: Any = request.user

@@ -94,6 +94,7 @@ class ChannelAdmin(AlertPageAdmin):
         return super().render_change_form(request, context, *args, **kwargs)
 
     def test_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """A message is sent to try a channel out."""
         self.require(request, "test_channel")
         channel = get_object_or_404(Channel, pk=pk)
         user: Any = request.user

@@ -132,6 +132,7 @@ class DiagnosisAdmin(ModelAdmin):  # type: ignore[misc]
         return HttpResponseRedirect(f"{reverse(PAGE)}?id={object_id}")
 
     def run_view(self, request: HttpRequest) -> HttpResponse:
+        """A diagnosis is queued."""
         if not (self.has_view_permission(request) and request.user.has_perm(MAY_RUN)):
             raise PermissionDenied
         try:

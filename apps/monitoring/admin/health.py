@@ -75,6 +75,7 @@ class SourceAdmin(ReadOnly):
         return [path("health/", view, name="monitoring_health"), *super().get_urls()]
 
     def health_view(self, request: HttpRequest) -> HttpResponseBase:
+        """Redis node by node, the limiter, the queues: figures, and charts with their tables."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         now = timezone.now()

@@ -47,6 +47,7 @@ class SilenceAdmin(AlertPageAdmin):
         super().save_model(request, obj, form, change)
 
     def end_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """A silence ends now."""
         self.require(request, "change_silence")
         found = get_object_or_404(Silence, pk=pk)
         user: Any = request.user

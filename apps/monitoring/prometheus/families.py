@@ -135,7 +135,7 @@ SERIES = frozenset(name for family in FAMILIES.values() for name in family.serie
 
 
 def as_markdown() -> str:
-    """The table of docs/guides/metrics.md."""
+    """The table of docs/reference/metrics.md."""
     rows = ["| name | kind | labels | what it says |", "| --- | --- | --- | --- |"]
     for family in FAMILIES.values():
         labels = ", ".join(f"`{label}`" for label in family.labels)

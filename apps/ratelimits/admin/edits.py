@@ -31,6 +31,7 @@ class EditsPage:
         return [path("edits/", view, name="ratelimits_edits"), *super().get_urls()]  # type: ignore[misc]
 
     def edits_view(self, request: HttpRequest) -> HttpResponseBase:
+        """The last edits of all limits and overrides; what was deleted comes back from here."""
         if not self.has_view_or_change_permission(request):  # type: ignore[attr-defined]
             raise PermissionDenied
         site: Any = self.admin_site  # type: ignore[attr-defined]

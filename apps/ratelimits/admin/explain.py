@@ -37,7 +37,8 @@ class Explains:
         return [path("explain/", view, name="ratelimits_explain"), *urls]
 
     def explain_view(self, request: HttpRequest) -> HttpResponseBase:
-        """A question is posted, so that no address and no key is in a log of requests."""
+        """Why a request would be allowed or denied. A question is posted, so that no address and no
+        key is in a log of requests."""
         if not self.has_view_permission(request):  # type: ignore[attr-defined]
             raise PermissionDenied
         return _explain_view(request, self)

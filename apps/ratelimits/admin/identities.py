@@ -64,6 +64,7 @@ class ShowsIdentities:
         return [path("identity/", view, name="ratelimits_identity"), *urls]
 
     def identity_view(self, request: HttpRequest) -> HttpResponseBase:
+        """Where somebody stands with every limit; resets, exempts and blocks them."""
         if not self.has_view_permission(request):  # type: ignore[attr-defined]
             raise PermissionDenied
         return _identity_view(request, self)

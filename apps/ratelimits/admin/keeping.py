@@ -54,8 +54,8 @@ class TellsWhoIsCounted:
         return [path("<int:pk>/keeping/", view, name=URL), *super().get_urls()]  # type: ignore[misc]
 
     def keeping_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """Of the edit that the posted form describes; nothing is saved. A page of its own for who
-        has no scripts."""
+        """For how many clients the edit that the posted form describes keeps their usage; nothing
+        is saved. A page of its own for who has no scripts."""
         limit = self.get_object(request, str(pk))  # type: ignore[attr-defined]
         if limit is None:
             raise Http404

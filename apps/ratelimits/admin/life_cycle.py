@@ -68,7 +68,7 @@ class TellsTheLifeCycle:
         return [path("life/", told, name=URL), *super().get_urls()]  # type: ignore[misc]
 
     def life_view(self, request: HttpRequest) -> HttpResponse:
-        """The strip of the limit that the posted form describes; nothing is saved."""
+        """Where in its life the limit is that the posted form describes; nothing is saved."""
         may_add = self.has_add_permission(request)  # type: ignore[attr-defined]
         if not (may_add or self.has_change_permission(request)):  # type: ignore[attr-defined]
             raise PermissionDenied

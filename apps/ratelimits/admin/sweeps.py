@@ -165,6 +165,7 @@ class SweepRunAdmin(ModelAdmin):  # type: ignore[misc]
         return HttpResponseRedirect(reverse(LIST))
 
     def run_now_view(self, request: HttpRequest) -> HttpResponse:
+        """A clean-up is queued."""
         self._require(request)
         dry_run = request.POST.get("what") == "count"
         user: Any = request.user
@@ -180,7 +181,7 @@ class SweepRunAdmin(ModelAdmin):  # type: ignore[misc]
         return HttpResponseRedirect(reverse(LIST))
 
     def stop_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """The sweeper looks at the state twice a second."""
+        """A clean-up is stopped: the sweeper looks at the state twice a second."""
         self._require(request)
         run = get_object_or_404(SweepRun, pk=pk)
         stopped = SweepRun.objects.filter(pk=pk, state=State.RUNNING).update(

@@ -83,7 +83,8 @@ class ShowsUsage:
 
     @detail_action(description="Usage", permissions=["view"])  # type: ignore[untyped-decorator]
     def usage(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
-        """``?period=`` of PERIODS, and ``format=csv`` for its points alone."""
+        """What a limit allowed and denied: ``?period=`` of PERIODS; ``format=csv`` for its points
+        alone."""
         limit = self.get_object(request, object_id)  # type: ignore[attr-defined]
         if not self.has_view_permission(request, limit):  # type: ignore[attr-defined]
             raise PermissionDenied
