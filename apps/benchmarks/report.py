@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
 
 from .records import Result
 from .registry import Run
+from .revision import current
 from .targets import Row
 
 DISTRIBUTIONS = (
@@ -119,6 +121,10 @@ def summary(rows: Sequence[Row]) -> tuple[int, list[Row]]:
 def as_json(rows: Sequence[Row], results: Sequence[Result], about: dict[str, str]) -> Any:
     met, missed = summary(rows)
     return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "commit": current().commit,
+        # Beside other work figures are worse than the machine.
+        "load_average": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
         "machine": about,
         "met": met,
         "missed": len(missed),

@@ -8,6 +8,7 @@ MODULES = (
     "matching",
     "stored",
     "http",
+    "load_of_a_check",
     "throughput",
     "redis_server",
     "configuration",

@@ -10,7 +10,15 @@ from apps.benchmarks import cores, rounds
 from apps.benchmarks.registry import Run
 from apps.benchmarks.servers import Server
 from apps.benchmarks.site import choice, views
-from apps.benchmarks.suites import checks, http, matching, peers, remembered, stored
+from apps.benchmarks.suites import (
+    checks,
+    http,
+    load_of_a_check,
+    matching,
+    peers,
+    remembered,
+    stored,
+)
 from apps.benchmarks.suites.race import NotInstalled, WrongAnswer, race, verify
 
 
@@ -105,3 +113,16 @@ def test_every_limiter_limits_its_site(run, limiter, is_async):
 def test_requests_are_counted_behind_the_stock_middleware(run):
     found = http.stock_sync(run)
     assert (set(found.taken), found.absent) == ({"iota", choice.NO_LIMITER}, {})
+
+
+def test_what_a_check_takes_of_the_wire_and_of_the_server(run, monkeypatch):
+    wire = load_of_a_check.wire_bytes(run).taken
+    assert set(wire) == {f"{limits}, {way}" for limits in (1, 3, 10) for way in ("in", "out")}
+    # A digest of 22 characters and the plan of each limit; 8 bytes of reply for each, at least.
+    assert 100 < wire["1, in"][0] < wire["3, in"][0] < wire["10, in"][0] < 1_000
+    assert wire["10, out"][0] - wire["3, out"][0] >= 7 * 8
+    monkeypatch.setattr(load_of_a_check, "CHECKS", 500)
+    cpu = load_of_a_check.server_cpu(run).taken
+    assert set(cpu) == {"1", "3", "10"}
+    assert all(1 < us < 2_000 for (us,) in cpu.values())
+    assert run.client.dbsize() == 0
