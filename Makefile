@@ -3,7 +3,9 @@ BIN := .venv/bin
 MINUTES ?= 10
 DEMO_ENV := IOTA_DEMO=1 SECRET_KEY=only-for-tools-that-import-the-settings IOTA_IDENTITY_KEY=another-only-for-tools-that-import-the-settings
 
-.PHONY: demo test coverage test-faults test-cluster test-alerts soak lint audit bench clean
+SITE_OF_DOCS := $(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --doctree-dir var/docs-work docs var/docs
+
+.PHONY: demo test coverage test-faults test-cluster test-alerts soak lint docs audit bench clean
 
 demo: .venv/.runtime
 	@exec $(BIN)/python -m iota.demo
@@ -34,6 +36,14 @@ lint: .venv/.development
 	$(DEMO_ENV) $(BIN)/mypy
 	$(BIN)/lint-imports
 	$(DEMO_ENV) $(BIN)/python manage.py makemigrations --check --dry-run
+	$(DEMO_ENV) $(BIN)/python -m iota.handbook --check
+	$(SITE_OF_DOCS)
+
+# What the code knows is written into docs/ first; the site is made of what lies there.
+docs: .venv/.development
+	$(DEMO_ENV) $(BIN)/python -m iota.handbook
+	$(SITE_OF_DOCS)
+	@echo "docs: var/docs/index.html"
 
 audit: .venv/.development
 	$(BIN)/python -m tests.audit $(ARGS)
