@@ -173,7 +173,14 @@ def _start(text: str, where: str, place: dict[str, str], folder: Path) -> None:
             started.wait()
 
 
-COMING_AND_GOING = ("docker ", "sh deploy/", "echo ALLOWED_HOSTS=", "git clone ")
+COMING_AND_GOING = (
+    "docker ",
+    "sh deploy/",
+    "echo ALLOWED_HOSTS=",
+    "git clone ",
+    "python -m locust ",
+)
+"""Of pages that come with other changes."""
 
 
 def test_every_exception_is_of_use_and_has_a_reason():
