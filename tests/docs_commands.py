@@ -20,6 +20,7 @@ NOT_RUN = {
     "python -m pytest tests/performance ": "loads both cores; test_foreign.py reads such files",
     "manage.py benchmark run --set quick": "a minute of both cores; performance.yml does it",
     "manage.py benchmark targets ": "minutes of both cores; test_benchmark.py does it, cut short",
+    "python -m locust ": "load on a site that is not there; loadtests/tests have the rest",
     "locust ": "a minute of load; test_foreign.py reads such files",
     "redis-benchmark ": "loads a server that is not there; test_foreign.py reads such files",
 }
@@ -28,6 +29,7 @@ NOT_RUN = {
 NOT_RUN_HERE = {
     "docs/guides/first-limit.md": "tests/test_first_limit.py follows it in a fresh clone",
     "docs/guides/your-own-site.md": "tests/test_own_site.py follows it in a fresh site",
+    "docs/guides/postgresql.md": "tests/test_move_to_postgres.py does it with a PostgreSQL",
     "docs/guides/deploying.md": "tests/topology starts what it starts, by the same entry point",
 }
 """Pages whose commands only make sense together, elsewhere, and what runs them."""
