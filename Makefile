@@ -1,9 +1,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 MINUTES ?= 10
+USERS ?= 100
+RUN_TIME ?= 30s
+SCENARIO ?= mixed
 DEMO_ENV := IOTA_DEMO=1 SECRET_KEY=only-for-tools-that-import-the-settings IOTA_IDENTITY_KEY=another-only-for-tools-that-import-the-settings
 
-.PHONY: demo test coverage test-faults test-cluster test-alerts soak lint audit bench clean
+.PHONY: demo loadtest test coverage test-faults test-cluster test-alerts soak lint audit bench clean
 
 demo: .venv/.runtime
 	@exec $(BIN)/python -m iota.demo
@@ -23,6 +26,10 @@ test-cluster: .venv/.development
 
 test-alerts: .venv/.development
 	$(BIN)/python -m pytest tests/alerts -m alerts -p no:randomly $(ARGS)
+
+# On a site of its own; recorded in the demo's database. More by ARGS="--shape steps --processes 2".
+loadtest: .venv/.development
+	@$(BIN)/python -m iota.loadtest --users $(USERS) --run-time $(RUN_TIME) --scenario $(SCENARIO) $(ARGS)
 
 soak: .venv/.development
 	$(BIN)/python -m tests.faults.soak $(MINUTES)
