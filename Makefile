@@ -1,6 +1,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 MINUTES ?= 10
+USERS ?= 100
+RUN_TIME ?= 30s
+SCENARIO ?= mixed
 DEMO_ENV := IOTA_DEMO=1 SECRET_KEY=only-for-tools-that-import-the-settings IOTA_IDENTITY_KEY=another-only-for-tools-that-import-the-settings
 
 SITE_OF_DOCS := $(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --doctree-dir var/docs-work docs var/docs
@@ -37,6 +40,10 @@ test-alerts: .venv/.development
 wheel: .venv/.development
 	@rm -rf build dist
 	$(BIN)/python -m build --no-isolation
+
+# On a site of its own; recorded in the demo's database. More by ARGS="--shape steps --processes 2".
+loadtest: .venv/.development
+	@$(BIN)/python -m iota.loadtest --users $(USERS) --run-time $(RUN_TIME) --scenario $(SCENARIO) $(ARGS)
 
 soak: .venv/.development
 	$(BIN)/python -m tests.faults.soak $(MINUTES)

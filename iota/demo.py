@@ -202,8 +202,7 @@ def answers(host: str, port: int, path: str) -> bool:
 def start_processes(processes: Processes, environ: dict[str, str], host: str, port: int) -> None:
     """All that serve and work, beside a Valkey and a migrated database that are there."""
     granian = [str(BIN / "granian"), "--interface", "wsgi", "--host", host, "--port", str(port)]
-    granian += ["--workers", str(SITE_PROCESSES), "--blocking-threads", "1", "--no-ws"]
-    granian += ["iota.wsgi:application"]
+    granian += ["--workers", str(SITE_PROCESSES), "--no-ws", "iota.wsgi:application"]
     celery = [str(BIN / "celery"), "--app", "iota"]
     processes.start("worker", [*celery, "worker", "--concurrency", "1"], environ)
     # Of its own, lest minutes of measuring keep everything else waiting; in one process.

@@ -63,6 +63,8 @@ class Answers:
     def unanswered(self, who: Who, method: str, path: str, sent_s: float, at_s: float) -> None:
         """It may have been counted, by whatever counts such requests."""
         for promise in self.promises.values():
+            if not promise.possible_of(method, path):
+                continue
             if promise.checked and promise.name not in self.edited:
                 identity, own = who.identity(promise.counted_by)
                 if own:

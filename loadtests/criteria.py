@@ -116,7 +116,7 @@ def _lines(
     for name, tally in sorted(record.tallies.items()):
         lines.append(
             f"{name}: {tally.admitted:,} admitted and {tally.denied:,} denied, "
-            f"{tally.identities:,} identities"
+            f"{tally.identities:,} {'identity' if tally.identities == 1 else 'identities'}"
         )
     for step in steps:
         lines.append(

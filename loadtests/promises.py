@@ -47,15 +47,19 @@ class Promise:
         """Whether the counts of its identities can be seen from outside."""
         return self.algorithm in KNOWN_ALGORITHMS and KNOWN_PARTS.issuperset(self.counted_by)
 
-    def expected_of(self, who: Who, method: str, path: str) -> bool:
-        """Whether it certainly counts such a request."""
-        if not self.certain or (self.methods and method not in self.methods):
-            return False
-        if self.audience != "everyone" and self.audience not in who.audiences:
+    def possible_of(self, method: str, path: str) -> bool:
+        """Whether it may count such a request."""
+        if self.methods and method not in self.methods:
             return False
         if self.path_kind == "exact":
             return path == self.path
-        return self.path_kind == "any" or path.startswith(self.path)
+        return self.path_kind != "prefix" or path.startswith(self.path)
+
+    def expected_of(self, who: Who, method: str, path: str) -> bool:
+        """Whether it certainly counts such a request."""
+        if not self.certain or not self.possible_of(method, path):
+            return False
+        return self.audience == "everyone" or self.audience in who.audiences
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,7 @@ def _tagged(given: Any, user_class: Any) -> bool:
     """Whether --tags and --exclude-tags leave it a task. Without one it would be a user that asks
     nothing."""
     wanted, unwanted = set(given.tags or ()), set(given.exclude_tags or ())
-    tags = [getattr(one, "locust_tag_set", set()) for one in user_class.tasks]
+    tags: list[set[str]] = [getattr(one, "locust_tag_set", set()) for one in user_class.tasks]
     return any((not wanted or one & wanted) and not one & unwanted for one in tags)
 
 

@@ -86,7 +86,7 @@ MODELS = {
     "benchmarks_annotation": Model(VIEWER),
     # A page and no form: a POST is answered with it.
     "benchmarks_benchmarkrun": Model(VIEWER, NOBODY, VIEWER, NOBODY),
-    "benchmarks_loadtest": Model(VIEWER, NOBODY, VIEWER, NOBODY),
+    "benchmarks_loadtest": Model(SUPERUSER, NOBODY, SUPERUSER, NOBODY),
     "benchmarks_machine": Model(VIEWER, NOBODY, SUPERUSER, NOBODY, changed=302),
     "benchmarks_metric": Model(VIEWER, NOBODY, SUPERUSER, NOBODY, changed=302),
     "benchmarks_regression": Model(VIEWER, NOBODY, VIEWER, NOBODY, changed=302, shown=302),

@@ -19,7 +19,7 @@ from django.urls import URLPattern, URLResolver, reverse
 from django.utils import timezone
 from django_celery_beat import models as beat
 
-from apps.benchmarks.models import Annotation, Regression
+from apps.benchmarks.models import Annotation, LoadTest, Regression
 from apps.benchmarks.tests import history as benchmarks
 from apps.monitoring.metrics import Kind
 from apps.monitoring.models import Alert, AlertRule, Channel, Diagnosis, Sample, Silence, Source
@@ -94,6 +94,7 @@ def rows(engine, no_rate_limits) -> dict[str, Any]:  # noqa: F811
         "monitoring_silence": Silence.objects.create(until=now + timedelta(hours=1), reason="why"),
         "benchmarks_annotation": Annotation.objects.create(text="a note"),
         "benchmarks_benchmarkrun": run,
+        "benchmarks_loadtest": LoadTest.objects.create(target="http://a.test", users=1, seconds=1),
         "benchmarks_machine": run.machine,
         "benchmarks_metric": metric,
         "benchmarks_regression": Regression.objects.create(

@@ -64,8 +64,7 @@ def test_it_is_judged_recorded_and_another_one_stopped(worker):
         rows = worker.rows(
             "SELECT m.parameters FROM benchmarks_measurement JOIN benchmarks_metric m ON "
             "m.id = metric_id JOIN benchmarks_loadtest l "
-            "ON l.run_id = benchmarks_measurement.run_id "
-            "WHERE m.benchmark = 'GET /api/test'"
+            "ON l.run_id = benchmarks_measurement.run_id WHERE m.benchmark = 'GET /api/test'"
         )
         assert [json.loads(str(row[0]))["users"] for row in rows] == [5, 5, 5]
 

@@ -199,7 +199,7 @@ class LoadTestAdmin(PageAdmin):
         )
 
 
-def started(form: StartForm, user_pk: int) -> LoadTest:
+def started(form: StartForm, user_pk: int | None) -> LoadTest:
     """Raises ValueError for what must not be, or while one waits or runs already."""
     if not form.is_valid():
         about, errors = next(iter(form.errors.items()))
