@@ -6,6 +6,7 @@ takes a tenth of a second.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pwd
 import re
@@ -13,6 +14,7 @@ import secrets
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -26,6 +28,7 @@ USER = "iota"
 DATABASE = "iota"
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
+PR_SET_PDEATHSIG = 1
 UNPRIVILEGED = ("postgres", "nobody")
 """Whom a root starts it as: PostgreSQL refuses root."""
 
@@ -42,6 +45,9 @@ OPTIONS = {
     "log_min_messages": "warning",
     "log_min_error_statement": "panic",
 }
+
+
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class NoPostgres(RuntimeError):
@@ -150,6 +156,7 @@ class PostgresServer:
                 group=gid,
                 extra_groups=[] if self._user else None,
                 start_new_session=True,
+                preexec_fn=_end_with_parent,
             )
 
     def _answers(self) -> bool:
@@ -202,6 +209,12 @@ class PostgresServer:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+def _end_with_parent() -> None:
+    """Who is killed, as xdist's workers are at Ctrl-C, stops nothing: Linux does it then."""
+    if _libc is not None:
+        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGQUIT)
 
 
 def start(folder: Path) -> PostgresServer:
