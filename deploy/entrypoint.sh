@@ -4,7 +4,7 @@
 #   web         the site, under granian (GRANIAN_WORKERS, GRANIAN_BLOCKING_THREADS)
 #   worker      Celery's default queue (CELERY_CONCURRENCY, 2 where it is not set)
 #   monitoring  the watch: one process, since what it does takes turns
-#   benchmarks  measures, alone on its machine
+#   benchmarks  measures and loads, alone on its machine
 #   beat        starts what is periodic; one of it
 #   migrate     brings the database up to date, and ends
 #   ...         any other command of manage.py
@@ -25,7 +25,7 @@ web)
     ;;
 worker) worker --hostname worker@%h --concurrency "${CELERY_CONCURRENCY:-2}" "$@" ;;
 monitoring) worker --hostname monitoring@%h --queues monitoring --concurrency 1 "$@" ;;
-benchmarks) worker --hostname benchmarks@%h --queues benchmarks --pool solo "$@" ;;
+benchmarks) worker --hostname benchmarks@%h --queues benchmarks,loadtests --pool solo "$@" ;;
 beat) exec celery --app iota beat --pidfile "" "$@" ;;
 migrate) exec python manage.py migrate --noinput "$@" ;;
 *) exec python manage.py "$role" "$@" ;;

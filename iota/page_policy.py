@@ -45,7 +45,7 @@ class PagePolicyMiddleware(CSPMiddleware):
         if self.async_mode:
             return self.__acall__(request)
         self.process_request(request)
-        return self.process_response(request, self.get_response(request))
+        return self.process_response(request, cast(HttpResponseBase, self.get_response(request)))
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
         self.process_request(request)

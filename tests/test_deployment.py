@@ -156,8 +156,8 @@ def test_every_command_is_a_role_of_the_entry_point(ours):
 
 def test_every_queue_has_a_worker():
     queues = {route["queue"] for route in settings.CELERY_TASK_ROUTES.values()}
-    taken = set(re.findall(r"--queues (\S+)", ENTRY_POINT))
-    assert taken == queues
+    taken = set(",".join(re.findall(r"--queues (\S+)", ENTRY_POINT)).split(","))
+    assert queues - taken == set()
     # The worker without a queue takes the default one.
     assert re.search(r"^worker\) worker --hostname worker@%h --concurrency", ENTRY_POINT, re.M)
 

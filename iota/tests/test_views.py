@@ -132,3 +132,14 @@ def test_users_and_groups_wear_the_theme(engine, admin_client, admin_user):
         assert b"unfold" in response.content
     password = f"/admin/auth/user/{admin_user.pk}/password/"
     assert admin_client.get(password).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/api/test", 301), ("/", 301), ("/healthz", 200), ("/readyz", 200), ("/metrics", 403)],
+)
+def test_plain_http_is_redirected_but_for_what_neighbours_ask(
+    engine, client, settings, path, status
+):
+    settings.SECURE_SSL_REDIRECT = True
+    assert client.get(path).status_code == status

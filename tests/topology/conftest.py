@@ -13,7 +13,8 @@ import redis as redis_py
 
 from tests import postgres
 
-from .processes import RABBITMQ, Topology
+from .processes import Topology
+from .programs import RABBITMQ
 
 VARIABLES = {
     "ALLOWED_HOSTS": "localhost,127.0.0.1",

