@@ -3,7 +3,7 @@ BIN := .venv/bin
 MINUTES ?= 10
 DEMO_ENV := IOTA_DEMO=1 SECRET_KEY=only-for-tools-that-import-the-settings IOTA_IDENTITY_KEY=another-only-for-tools-that-import-the-settings
 
-.PHONY: demo test coverage test-faults test-cluster test-alerts soak lint audit bench clean
+.PHONY: demo test test-postgres coverage test-faults test-cluster test-alerts soak lint audit bench clean
 
 demo: .venv/.runtime
 	@exec $(BIN)/python -m iota.demo
@@ -11,6 +11,11 @@ demo: .venv/.runtime
 # Two at a time, a file each: half of what the tests do is to wait. More would spoil their timing.
 test: .venv/.development
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+# Only those that use a database; ONLY= for all.
+ONLY := --only-database
+test-postgres: .venv/.development
+	$(BIN)/python -m pytest -n 2 --dist loadfile --database=postgres $(ONLY) $(ARGS)
 
 coverage: .venv/.development
 	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered $(ARGS)

@@ -216,7 +216,7 @@ VARIABLES = (
         "DATABASE_URL",
         "str",
         "sqlite:///var/iota.sqlite3",
-        "The database.",
+        "The database: a file, or PostgreSQL (`docs/guides/postgresql.md`).",
         "a URL of " + ", ".join(DATABASE_SCHEMES) + ", with the database's name",
         _database,
     ),
