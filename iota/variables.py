@@ -94,7 +94,7 @@ def _broker_url(value: Any) -> str:
     return str(value)
 
 
-def _database(value: Any) -> str:
+def database_url(value: Any) -> str:
     if value in ("sqlite://", "sqlite://:memory:"):
         return str(value)
     parts = urlsplit(value)
@@ -218,7 +218,7 @@ VARIABLES = (
         "sqlite:///var/iota.sqlite3",
         "The database: a file, or PostgreSQL (`docs/guides/postgresql.md`).",
         "a URL of " + ", ".join(DATABASE_SCHEMES) + ", with the database's name",
-        _database,
+        database_url,
     ),
     Variable(
         "REDIS_URL",

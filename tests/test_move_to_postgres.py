@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 from . import postgres
@@ -27,16 +29,15 @@ from django.apps import apps
 from django.contrib.auth.models import User
 from apps.ratelimits.models import RateLimit
 from apps.ratelimits.ruleset import load
-left_out = ("contenttypes", "sessions")
-counts = {
-    model._meta.label: model._base_manager.count()
+rows = {
+    model._meta.label: list(model._base_manager.order_by("pk").values())
     for model in apps.get_models(include_auto_created=True)
-    if model._meta.app_label not in left_out
 }
 ada = User.objects.get(username="ada")
 permissions = sorted(ada.groups.get().permissions.values_list("codename", flat=True))
 rules = [str(rule) for rule in load().rules]
-print(json.dumps([counts, permissions, rules, ada.check_password("pw")], sort_keys=True))
+seen = [rows, permissions, rules, ada.check_password("pw")]
+print(json.dumps(seen, default=str, sort_keys=True))
 """
 ADD = """
 from apps.ratelimits.models import RateLimit
@@ -44,10 +45,10 @@ print(RateLimit.objects.create(name="new", quota=7).pk)
 """
 
 
-def commands() -> list[list[str]]:
+def commands() -> list[str]:
     page = (ROOT / "docs/guides/postgresql.md").read_text().split("## Move there")[1]
-    blocks = re.findall(r"```sh\n(.*?)```", page.split("\n## ")[0], re.DOTALL)
-    return [block.splitlines() for block in blocks]
+    (block,) = re.findall(r"```sh\n(.*?)```", page.split("\n## ")[0], re.DOTALL)
+    return block.splitlines()
 
 
 @needs_postgres
@@ -55,10 +56,13 @@ def test_everything_is_there_after_the_move(tmp_path: Path):
     redis = RedisProcess().start()
     old = environment(tmp_path, redis.url, DATABASE_URL=f"sqlite:///{tmp_path}/old.sqlite3")
 
-    def run(variables: dict[str, str], line: str) -> str:
-        program, *words = line.replace("var/site.json", str(tmp_path / "site.json")).split()
-        assert program == "manage.py"
-        return manage(variables, *words)
+    def run(line: str) -> str:
+        words = line.replace("var/iota.sqlite3", f"{tmp_path}/old.sqlite3").split()
+        words = words[1:] if words[0] == "python" else words
+        command = [sys.executable, *words]
+        ran = subprocess.run(command, cwd=ROOT, env=new, capture_output=True, text=True)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        return ran.stdout
 
     try:
         manage(old, "migrate", "--verbosity", "0")
@@ -66,13 +70,16 @@ def test_everything_is_there_after_the_move(tmp_path: Path):
         before = manage(old, "shell", "-v", "0", "-c", SEEN)
         with postgres.start(tmp_path) as server:
             new = {**old, "DATABASE_URL": server.url}
-            with_the_old, with_the_new = commands()
-            for line in with_the_old:
-                run(old, line)
-            said = [run(new, line) for line in with_the_new]
-            assert "api" in said[-1]
+            migrated, moved, listed = [run(line) for line in commands()]
+            assert "Applying ratelimits" in migrated
+            assert "1 ratelimits_ratelimit\n" in moved
+            assert "api" in listed
             assert manage(new, "shell", "-v", "0", "-c", SEEN) == before
+            again = [sys.executable, "-m", "iota.moving", old["DATABASE_URL"]]
+            ran = subprocess.run(again, cwd=ROOT, env=new, capture_output=True, text=True)
+            assert ran.returncode == 1
+            assert "the new database has rows in auth_user already" in ran.stderr
             # Numbers go on where the old ones end.
-            assert int(manage(new, "shell", "-v", "0", "-c", ADD)) > 1
+            assert int(manage(new, "shell", "-v", "0", "-c", ADD)) == 2
     finally:
         redis.stop()
