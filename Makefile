@@ -17,6 +17,11 @@ demo: .venv/.runtime
 test: .venv/.development
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
+# Only those that use a database; ONLY= for all.
+ONLY := --only-database
+test-postgres: .venv/.development
+	$(BIN)/python -m pytest -n 2 --dist loadfile --database=postgres $(ONLY) $(ARGS)
+
 coverage: .venv/.development
 	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered $(ARGS)
 

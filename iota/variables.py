@@ -72,7 +72,7 @@ def _broker_url(value: Any) -> str:
     return str(value)
 
 
-def _database(value: Any) -> str:
+def database_url(value: Any) -> str:
     if value in ("sqlite://", "sqlite://:memory:"):
         return str(value)
     parts = urlsplit(value)
@@ -174,9 +174,9 @@ VARIABLES = (
         "DATABASE_URL",
         "str",
         "sqlite:///var/iota.sqlite3",
-        "The database.",
+        "The database: a file, or PostgreSQL (`docs/guides/postgresql.md`).",
         "a URL of " + ", ".join(DATABASE_SCHEMES) + ", with the database's name",
-        _database,
+        database_url,
     ),
     replace(_of_limiter(REDIS_URL), default="redis://127.0.0.1:6379/0"),
     Variable(

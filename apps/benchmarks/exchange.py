@@ -32,6 +32,8 @@ from .records import Direction, Result
 IMPORTED = uuid.UUID("6f0f7f0e-3f2b-4f0e-9f5a-5f3c1d1f7a10")
 """Names in this space are the contents of what was read: read again, it is the same run."""
 
+MOST_N = 2**31 - 1
+
 RUN_FIELDS = ("set_name", "chosen", "dirty", "branch", "load_average", "loop_us", "ping_us")
 TEXTS = ("errors", "note")
 
@@ -112,7 +114,10 @@ def read(text: str, machine: dict[str, Any]) -> list[Found]:
 
 
 def store(found: Sequence[Found]) -> tuple[int, int]:
-    """All of it or nothing. Returns how many are new, and how many were there already."""
+    """All of it or nothing. Returns how many are new, and how many were there already. Raises
+    Malformed where a database could not keep it."""
+    for one in found:
+        _check_kept(one)
     known = set(
         BenchmarkRun.objects.filter(uid__in=[one.uid for one in found]).values_list(
             "uid", flat=True
@@ -123,6 +128,33 @@ def store(found: Sequence[Found]) -> tuple[int, int]:
         for one in new.values():
             _store(one)
     return len(new), len(found) - len(new)
+
+
+def _check_kept(one: Found) -> None:
+    """Anything may stand in a file of another tool's; PostgreSQL has no NUL in texts and JSON."""
+    try:
+        for taken in one.taken:
+            if taken.figures["n"] > MOST_N:
+                raise ValueError(f"n is {taken.figures['n']}: {MOST_N} at most")
+        _check_json([one.commit, one.machine, one.run])
+        _check_json([[taken.metric, taken.figures] for taken in one.taken])
+    except ValueError as error:
+        raise Malformed(f"the run of {one.started_at:%Y-%m-%d %H:%M:%S}: {error}") from error
+
+
+def _check_json(value: Any) -> None:
+    """Raises ValueError; UnicodeEncodeError is one."""
+    if isinstance(value, str):
+        if "\0" in value:
+            raise ValueError(f"{value[:80]!r} has a NUL in it")
+        value.encode()
+    elif isinstance(value, float):
+        finite(value)
+    elif isinstance(value, Mapping):
+        _check_json([*value, *value.values()])
+    elif isinstance(value, list | tuple):
+        for one in value:
+            _check_json(one)
 
 
 def _store(one: Found) -> None:

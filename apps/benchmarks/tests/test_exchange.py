@@ -136,3 +136,26 @@ def test_a_measurement_that_makes_no_sense_is_refused(name, value):
 def test_what_is_no_line_is_refused(text):
     with pytest.raises(Malformed, match="line 1"):
         exchange.read(text, HERE)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda line: line["machine"].update(cpu="a\0b"), "NUL"),
+        (lambda line: line["machine"].update({"c\0": 1}), "NUL"),
+        (lambda line: line["measurements"][0]["parameters"].update(a=["\0"]), "NUL"),
+        (lambda line: line["measurements"][0].update(metric="\ud800"), "surrogates"),
+        (lambda line: line["measurements"][0]["parameters"].update(a=1e999), "no number"),
+        (lambda line: line["measurements"][0].update(n=2**31), "n is 2147483648"),
+    ],
+)
+def test_what_no_database_keeps_is_refused_and_nothing_is_stored(change, why):
+    history(1)
+    (line,) = [json.loads(line) for line in export(BenchmarkRun.objects.all())]
+    forget()
+    change(line)
+    text = json.dumps(line).replace("Infinity", "1e999")
+    with pytest.raises(Malformed, match=rf"^the run of 20.*{why}"):
+        store(read(text, HERE))
+    assert not BenchmarkRun.objects.exists()
+    assert not Metric.objects.exists()
