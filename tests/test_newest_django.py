@@ -12,13 +12,10 @@ from .test_own_site import UNFOLD_WARNS, newest_python
 
 TESTS = (
     "test_admin",
-    "test_admin_publishing",
     "test_checks",
     "test_conf",
     "test_drf",
-    "test_life_cycle",
     "test_middleware",
-    "test_middleware_by_response",
     "test_use",
 )
 """Where Django's own interfaces are used: requests, views, models, the admin."""

@@ -96,10 +96,13 @@ def load_us(config: RateLimitConfig) -> int:
 
 def current() -> RateLimitConfig:
     """Looked up at call time, so that tests can override it. Raises ConfigurationError."""
-    given = getattr(settings, NAME, None)
+    try:
+        given: RateLimitConfig | dict[str, Any] | None = settings.IOTA_RATELIMITS
+    except AttributeError:
+        given = None
     if given is None or isinstance(given, dict):
         return _last.read(given)
-    return cast(RateLimitConfig, given)
+    return given
 
 
 def problems() -> tuple[str, ...]:
