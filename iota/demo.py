@@ -28,6 +28,9 @@ START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
 BIN = Path(sys.executable).parent
 SITE_PROCESSES = 2
+SITE_THREADS = 8
+"""Of each: enough to work while others wait for Redis. Granian's own number, 256, made the slowest
+wait three times as long: docs/decisions/0013-a-thousand-users.md."""
 
 
 class DemoError(Exception):
@@ -202,7 +205,8 @@ def answers(host: str, port: int, path: str) -> bool:
 def start_processes(processes: Processes, environ: dict[str, str], host: str, port: int) -> None:
     """All that serve and work, beside a Valkey and a migrated database that are there."""
     granian = [str(BIN / "granian"), "--interface", "wsgi", "--host", host, "--port", str(port)]
-    granian += ["--workers", str(SITE_PROCESSES), "--no-ws", "iota.wsgi:application"]
+    granian += ["--workers", str(SITE_PROCESSES), "--blocking-threads", str(SITE_THREADS)]
+    granian += ["--no-ws", "iota.wsgi:application"]
     celery = [str(BIN / "celery"), "--app", "iota"]
     processes.start("worker", [*celery, "worker", "--concurrency", "1"], environ)
     # Of its own, lest minutes of measuring keep everything else waiting; in one process.

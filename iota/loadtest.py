@@ -96,7 +96,8 @@ def locust(arguments: argparse.Namespace, folder: Path, url: str) -> int:
         return process.wait()
     except KeyboardInterrupt:
         process.send_signal(signal.SIGTERM)
-        return process.wait(60)
+        process.wait(60)
+        raise
 
 
 def record(arguments: argparse.Namespace, folder: Path) -> None:
