@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from psycopg import sql
 from psycopg.types.json import set_json_loads
 
 from .postgres import PostgresServer
@@ -49,6 +50,16 @@ def copy(source: str, target: str) -> None:
         return
     server.drop(_name(target))
     server.create(_name(target), template=_name(source))
+
+
+def rename(url: str, to: str) -> None:
+    """As if it were lost, or back: nobody is connected to it."""
+    if server is None:
+        Path(url.removeprefix(SQLITE)).rename(to.removeprefix(SQLITE))
+        return
+    query = sql.SQL("ALTER DATABASE {} RENAME TO {}")
+    with server.connect("postgres") as connection:
+        connection.execute(query.format(sql.Identifier(_name(url)), sql.Identifier(_name(to))))
 
 
 def migrate(environment: Mapping[str, str]) -> None:

@@ -10,7 +10,10 @@ from datetime import UTC, datetime
 import pytest
 import requests
 
+from iota.database import ASGI_POOL
+
 from . import postgres
+from .databases import rows
 from .servers import RedisProcess
 from .sites import SiteProcess, environment, manage
 from .test_postgres import needs_postgres
@@ -67,6 +70,11 @@ def pages(session: requests.Session, site: SiteProcess) -> set[int]:
         return set(threads.map(ask, range(4 * THREADS)))
 
 
+def connected(server: postgres.PostgresServer) -> int:
+    query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'iota'"
+    return rows(server.url, query)[0][0]
+
+
 @pytest.mark.parametrize("interface", ["wsgi", "asginl"])
 def test_a_site_limits_without_its_database_and_finds_it_when_it_is_back(
     server, redis, tmp_path, interface
@@ -78,6 +86,7 @@ def test_a_site_limits_without_its_database_and_finds_it_when_it_is_back(
     try:
         session = signed_in(site)
         assert pages(session, site) == {200}
+        assert 0 < connected(server) <= (THREADS if interface == "wsgi" else ASGI_POOL)
         server.stop(remove=False)
         server.start()
         # Each thread, or the pool, has connections that ended: no client hears of it.

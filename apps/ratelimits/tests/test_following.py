@@ -20,6 +20,7 @@ from apps.ratelimits import engine as engine_module
 from apps.ratelimits.engine import Engine, get_engine
 from apps.ratelimits.models import RateLimit
 from apps.ratelimits.policy.rules import Ruleset
+from tests import databases
 from tests.servers import RedisProcess
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -182,7 +183,20 @@ def test_redis_that_returns_is_in_force_though_the_database_is_not_to_be_asked(
 
 @pytest.fixture
 def locked(limit, tmp_path, monkeypatch):
-    """New connections are to a copy of the database that another program lets nobody else in."""
+    """New connections are to a copy of the database that another program lets nobody else in; or
+    with PostgreSQL, to tables that it lets nobody read."""
+    if databases.server is not None:
+
+        @contextmanager
+        def kept():
+            with databases.server.connect(connection.settings_dict["NAME"]) as other:
+                other.execute("BEGIN")
+                other.execute("LOCK TABLE ratelimits_rulesetversion IN ACCESS EXCLUSIVE MODE")
+                yield
+                other.execute("ROLLBACK")
+
+        yield kept
+        return
     copy = str(tmp_path / "copy.sqlite3")
     connection.cursor().execute("VACUUM INTO %s", [copy])
 
@@ -361,15 +375,15 @@ def site(tmp_path, server):
     """The environment of a site with a limit of its own."""
     environment = {
         **os.environ,
-        "DATABASE_URL": f"sqlite:///{tmp_path}/site.sqlite3",
+        "DATABASE_URL": databases.url_of(tmp_path),
         "REDIS_URL": server.url,
     }
+    databases.migrate(environment)
     create = (
         "from apps.ratelimits.models import RateLimit; RateLimit.objects.create(name='x', quota=9)"
     )
-    for arguments in (["migrate"], ["shell", "-c", create]):
-        command = [sys.executable, "manage.py", *arguments, "--verbosity", "0"]
-        subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
+    command = [sys.executable, "manage.py", "shell", "-c", create, "--verbosity", "0"]
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
     return environment
 
 
@@ -405,12 +419,12 @@ def test_processes_that_start_at_once_on_an_empty_redis_read_the_database_once(s
 
 def test_a_database_that_was_moved_away_is_found_when_it_is_back(site, server, tmp_path):
     server.kill()
-    file, away = tmp_path / "site.sqlite3", tmp_path / "elsewhere.sqlite3"
+    url = site["DATABASE_URL"]
     with processes(1, site) as (one,):
-        file.rename(away)
+        databases.rename(url, url + "-away")
         one.say("start")
         assert one.hear().split()[0] == "-1"
-        away.rename(file)
+        databases.rename(url + "-away", url)
 
         def limits() -> str:
             one.say("how are you")
