@@ -30,7 +30,7 @@ BIN = Path(sys.executable).parent
 SITE_PROCESSES = 2
 SITE_THREADS = 8
 """Of each: enough to work while others wait for Redis. Granian's own number, 256, made the slowest
-wait three times as long: docs/decisions/0013-a-thousand-users.md."""
+wait three times as long: docs/decisions/0014-a-thousand-users.md."""
 
 
 class DemoError(Exception):
