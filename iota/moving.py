@@ -22,8 +22,10 @@ from django.db import DatabaseError, connection, connections, transaction
 from django.db.migrations.executor import MigrationExecutor
 from environ import Env
 
+from apps.ratelimits.options import Refused
+
 from .database import SQLITE, database
-from .variables import Refused, database_url
+from .variables import database_url
 
 OLD = "old"
 ROWS_AT_ONCE = 1_000
