@@ -9,7 +9,8 @@ from iota.celery import app
 
 from .markdown import code, first_paragraph, table
 
-BUILT_IN = "celery."
+OURS = ("apps.", "iota.")
+"""Modules. A process may have tasks of others: Celery's, and those of tests."""
 
 HEAD = """\
 # Celery tasks
@@ -23,7 +24,9 @@ not wait behind what it is to see ([what must run](../guides/operations.md)).
 
 def tasks() -> dict[str, Any]:
     app.loader.import_default_modules()
-    return {name: task for name, task in sorted(app.tasks.items()) if not name.startswith(BUILT_IN)}
+    return {
+        name: task for name, task in sorted(app.tasks.items()) if task.__module__.startswith(OURS)
+    }
 
 
 def queue_of(name: str) -> str:

@@ -151,6 +151,7 @@ class LoadTestAdmin(PageAdmin):
         return super().changelist_view(request, context)  # type: ignore[no-any-return]
 
     def start_view(self, request: HttpRequest) -> HttpResponse:
+        """Queues a load test, and goes to its page; one at a time."""
         self.require(request, "add")
         made: list[LoadTest] = []
 
@@ -164,6 +165,7 @@ class LoadTestAdmin(PageAdmin):
         return HttpResponseRedirect(reverse(LIST))
 
     def stop_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Asks a load test that runs to stop; one that still waits has ended with that."""
         self.require(request, "change")
         test = get_object_or_404(LoadTest, pk=pk)
 
