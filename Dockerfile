@@ -10,6 +10,8 @@ RUN python -m venv /venv \
  && /venv/bin/pip install --no-cache-dir --disable-pip-version-check \
     --requirement requirements.txt --requirement requirements-otel.txt
 COPY . .
+# Whatever the checkout's umask was.
+RUN chmod -R a+rX .
 # The settings ask for secrets; these are of this one line, and in no file of the image.
 RUN SECRET_KEY=of-this-line-only-of-this-line-only IOTA_IDENTITY_KEY=and-another-of-this-line-only-also \
     ALLOWED_HOSTS=localhost /venv/bin/python manage.py collectstatic --noinput --verbosity 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import os
 import sys
+from pathlib import Path
 
 TIMEOUT_S = 4
 
@@ -15,7 +16,7 @@ TIMEOUT_S = 4
 def main() -> int:
     port = int(os.environ.get("GRANIAN_PORT", "8000"))
     # The site answers to its own names only.
-    host = os.environ.get("ALLOWED_HOSTS", "localhost").split(",")[0].strip().lstrip(".")
+    host = _allowed_hosts().split(",")[0].strip().lstrip(".") or "localhost"
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
     try:
         connection.request("GET", "/healthz", headers={"Host": host})
@@ -28,6 +29,12 @@ def main() -> int:
     if status != 200:
         print(f"/healthz answers {status}", file=sys.stderr)
     return int(status != 200)
+
+
+def _allowed_hosts() -> str:
+    if file := os.environ.get("ALLOWED_HOSTS_FILE"):
+        return Path(file).read_text()
+    return os.environ.get("ALLOWED_HOSTS", "")
 
 
 if __name__ == "__main__":

@@ -162,7 +162,10 @@ def has_rows(database: str, table: str) -> bool:
     """Asked of the data, not of a file's being there: a first run may have been interrupted."""
     query = f"SELECT 1 FROM {table} LIMIT 1"  # noqa: S608  (a name of ours, no input)
     if not database.startswith("sqlite"):
-        address = "postgresql://" + database.partition("://")[2]
+        address, _, query_string = database.partition("?")
+        # What of it is Django's or ours is nothing to libpq.
+        words = [one for one in query_string.split("&") if one.islower() and "pool" not in one]
+        address = f"postgresql://{address.partition('://')[2]}?{'&'.join(words)}"
         with psycopg.connect(address) as server:
             return server.execute(query.encode()).fetchone() is not None
     with contextlib.closing(sqlite3.connect(database.removeprefix("sqlite:///"))) as connection:

@@ -16,7 +16,7 @@ from typing import Any
 import django
 from django.apps import apps
 from django.conf import settings
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.core.management.color import no_style
 from django.db import DatabaseError, connection, connections, transaction
 from django.db.migrations.executor import MigrationExecutor
@@ -30,6 +30,16 @@ from .variables import database_url
 OLD = "old"
 ROWS_AT_ONCE = 1_000
 PLACE = ("HOST", "PORT", "NAME")
+OF_PEOPLE = (
+    "auth.User",
+    "benchmarks.BenchmarkRun",
+    "benchmarks.LoadTest",
+    "monitoring.Channel",
+    "monitoring.Silence",
+    "ratelimits.Override",
+    "ratelimits.RateLimit",
+)
+"""What somebody has made; other rows are made by ``migrate``, or by themselves."""
 
 
 class CannotMove(Exception):
@@ -59,6 +69,8 @@ def move(url: str) -> dict[str, int]:
             with connection.cursor() as cursor:
                 for line in connection.ops.sequence_reset_sql(no_style(), models):
                     cursor.execute(line)
+    except CommandError as error:  # Of ``flush``, which says what happened only by its cause.
+        raise CannotMove(f"the new database cannot be emptied: {error.__cause__}") from error
     except (DatabaseError, ValueError) as error:  # a NUL is a ValueError
         raise CannotMove(f"{table}: {error}".strip()) from error
     return moved
@@ -88,7 +100,7 @@ def _check_migrated(alias: str, what: str) -> None:
 
 def _check_new(models: list[Any]) -> None:
     for model in models:
-        if model._meta.label in ("auth.User", "ratelimits.RateLimit") and model.objects.exists():
+        if model._meta.label in OF_PEOPLE and model.objects.exists():
             raise CannotMove(
                 f"the new database has rows in {model._meta.db_table} already, and all of it would "
                 "be replaced: make it anew, and run `manage.py migrate` with it"

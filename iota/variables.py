@@ -101,7 +101,11 @@ def _origins(values: Any) -> tuple[str, ...]:
 
 
 def _targets(values: Any) -> tuple[str, ...]:
-    return _origins([value.rstrip("/") for value in values])
+    origins = [value.rstrip("/") for value in values]
+    # A name and a password would be in every list, and in a command line.
+    if not all(re.fullmatch(r"https?://[^/\s@?#]{1,190}", origin) for origin in origins):
+        raise Refused
+    return tuple(origins)
 
 
 def _addresses(values: Any) -> tuple[str, ...]:

@@ -107,7 +107,14 @@ def read(text: str, machine: dict[str, Any]) -> list[Found]:
             continue
         try:
             found.append(_found(json.loads(line, parse_constant=_no_number), machine))
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+        except (
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+            OverflowError,
+            RecursionError,
+        ) as error:
             what = f"no {error}" if isinstance(error, KeyError) else str(error)
             raise Malformed(f"line {number}: {what}") from error
     return found
@@ -138,7 +145,7 @@ def _check_kept(one: Found) -> None:
                 raise ValueError(f"n is {taken.figures['n']}: {MOST_N} at most")
         _check_json([one.commit, one.machine, one.run])
         _check_json([[taken.metric, taken.figures] for taken in one.taken])
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Malformed(f"the run of {one.started_at:%Y-%m-%d %H:%M:%S}: {error}") from error
 
 

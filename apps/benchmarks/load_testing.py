@@ -76,7 +76,7 @@ def perform(test: LoadTest) -> None:
         # Asked again: the setting may have changed since the page was sent.
         why = refusal(test.target, test.users, test.seconds)
         if not why and importlib.util.find_spec("locust") is None:
-            why = "The worker has no locust: install the version that requirements-dev.txt names."
+            why = "The worker has no locust: install the version that requirements.txt names."
         if why:
             _end(test, State.FAILED, note=why)
             return
@@ -103,13 +103,14 @@ def mark_lost() -> int:
 
 def _claim(test: LoadTest) -> bool:
     """Raises Busy."""
-    if BenchmarkRun.objects.filter(state=BenchmarkRun.State.RUNNING).exists():
-        raise Busy("a benchmark is being measured")
     now = timezone.now()
     try:
         with transaction.atomic():
             waiting = LoadTest.objects.filter(pk=test.pk, state=State.QUEUED)
-            return bool(waiting.update(state=State.RUNNING, started_at=now, seen_at=now))
+            claimed = waiting.update(state=State.RUNNING, started_at=now, seen_at=now)
+            if BenchmarkRun.objects.filter(state=BenchmarkRun.State.RUNNING).exists():
+                raise Busy("a benchmark is being measured")
+            return bool(claimed)
     except IntegrityError:
         raise Busy("another load test is running") from None
 

@@ -24,6 +24,7 @@ from django.db import DatabaseError, IntegrityError, connection, models, transac
 from django.utils import timezone
 
 from . import fingerprint, revision
+from .load_test import LoadTest
 from .models import BenchmarkRun, Machine, Measurement, Metric
 from .prepared import prepared
 from .records import Direction, Result
@@ -138,11 +139,12 @@ def _claim(run: BenchmarkRun) -> bool:
     now = timezone.now()
     try:
         with transaction.atomic():
-            return bool(
-                BenchmarkRun.objects.filter(pk=run.pk, state=State.QUEUED).update(
-                    state=State.RUNNING, started_at=now, seen_at=now
-                )
+            claimed = BenchmarkRun.objects.filter(pk=run.pk, state=State.QUEUED).update(
+                state=State.RUNNING, started_at=now, seen_at=now
             )
+            if LoadTest.objects.filter(state=LoadTest.State.RUNNING).exists():
+                raise Busy("a load test is running")
+            return bool(claimed)
     except IntegrityError:
         other = BenchmarkRun.objects.filter(state=State.RUNNING).first()
         raise Busy(f"{other or 'another run'} is being measured") from None

@@ -78,6 +78,8 @@ def check_names(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 def check_who_may_ask(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """Of the endpoint for other services. A proxy on the same machine comes from loopback, as a
     service does that may ask."""
+    if conf.problems():
+        return []
     config, at = conf.current(), path_of_site()
     behind_proxy = bool(settings.SECURE_PROXY_SSL_HEADER or settings.USE_X_FORWARDED_HOST)
     if at is None or not behind_proxy:

@@ -324,9 +324,10 @@ class Engine:
         self, asked: tuple[PackedLimits, tuple[str, ...]], rules: list[Rule], places: list[int]
     ) -> Plan:
         """Who is new to a limit that is over its identity budget is counted with all such."""
+        own = tuple([asked[1][place] for place in places])
         places, whom = self.identities.admit(rules, places, asked[1])
         if whom != asked[1]:
-            return Plan(self.limiter.limits(rules, places), whom)
+            return Plan(self.limiter.limits(rules, places), whom, own=own)
         self.identities.settle(asked)
         return Plan(*asked)
 

@@ -3,7 +3,7 @@
 A limit that is asked so matches by what staff wrote of methods, host, networks, time and audience,
 as far as it is known of whom code asks for; its path does not matter. In one request a limit is
 charged once for one identity, whoever asks: what the middleware has charged by path is not charged
-again.
+again. Of two asks at the same moment, as by asyncio.gather, each charges.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -126,7 +126,7 @@ class _Asking:
         limits = in_force.at_cost(self.engine, plan.limits, self.cost)
         if isinstance(limits, Decision):
             return plan, limits
-        return Plan(limits, plan.whom), None
+        return Plan(limits, plan.whom, own=plan.own), None
 
     @property
     def knows_user(self) -> bool:
@@ -263,27 +263,29 @@ def _done(request: HttpRequest) -> set[tuple[int, str]]:
     return done
 
 
-def _charged(plan: Plan) -> Iterator[tuple[int, str]]:
-    if plan.limits is not None:
-        for rule, place in zip(plan.limits.rules, plan.limits.places, strict=True):
-            yield rule.id, plan.whom[place]
+def _charged(plan: Plan) -> list[tuple[int, str]]:
+    """Each limit with the digest of whom it counts: their own, also where it counts all new ones
+    as one."""
+    if plan.limits is None:
+        return []
+    whom = plan.own or [plan.whom[place] for place in plan.limits.places]
+    return [(rule.id, who) for rule, who in zip(plan.limits.rules, whom, strict=True)]
 
 
 def _without(engine: Engine, plan: Plan, done: AbstractSet[tuple[int, str]]) -> Plan:
     """What is left of a plan, if anything."""
-    charged = list(_charged(plan))
+    charged = _charged(plan)
     if plan.limits is None or done.isdisjoint(charged):
         return plan
-    left = [
-        (rule, who)
-        for rule, (_, who) in zip(plan.limits.rules, charged, strict=True)
-        if (rule.id, who) not in done
-    ]
-    if not left:
+    kept = [at for at, one in enumerate(charged) if one not in done]
+    if not kept:
         return Plan()
-    whom = tuple(dict.fromkeys(who for _, who in left))
-    places = [whom.index(who) for _, who in left]
-    return Plan(engine.limiter.limits([rule for rule, _ in left], places), whom)
+    counted = [plan.whom[plan.limits.places[at]] for at in kept]
+    whom = tuple(dict.fromkeys(counted))
+    limits = engine.limiter.limits(
+        [plan.limits.rules[at] for at in kept], [whom.index(who) for who in counted]
+    )
+    return Plan(limits, whom, own=tuple([charged[at][1] for at in kept]) if plan.own else ())
 
 
 @lru_cache(maxsize=4)

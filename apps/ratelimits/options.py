@@ -7,7 +7,7 @@ project that the limiter comes with reads them from its environment (``iota/vari
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
@@ -115,13 +115,18 @@ def shown(value: Any, *, is_secret: bool) -> str:
         return MASK
     if isinstance(value, str):
         return repr(masked(value)[:MAX_SHOWN_CHARS])
+    if isinstance(value, Mapping):
+        return f"a {type(value).__name__}"  # It may hold a password by any name.
     return masked(repr(value))[:MAX_SHOWN_CHARS]
 
 
 def masked(text: str) -> str:
     """A password inside a URL is a secret too, even where the URL cannot be parsed: all that
-    stands before the last "@" goes, and so do passwords among the options."""
+    stands before the last "@" goes, what stands for a port and is none, and so do passwords among
+    the options."""
     text = re.sub(r"(?s)^([a-z+]+:/*)?.*@", rf"\1{MASK}@", text)
+    # Where the host was forgotten: what stands in the place of a port and is none.
+    text = re.sub(r"(://[^/@:\s]*:)(?!\d+(?:[/?,]|$))[^/@\s]+", rf"\1{MASK}", text)
     return re.sub(r"(?i)(pass\w*=)[^&\s]*", rf"\1{MASK}", text)
 
 

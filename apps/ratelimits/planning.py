@@ -23,11 +23,13 @@ BLOCKED_RETRY_US = 3_600_000_000
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What is to be asked for one request, of which identities. ``blocked`` names the limit that
-    an override closes, and for how long, us."""
+    an override closes, and for how long, us. ``own``: where a limit over its identity budget counts
+    all new clients as one, the digest that each limit would have counted; else empty."""
 
     limits: PackedLimits | None = None
     whom: tuple[str, ...] = ()
     blocked: tuple[Rule, int] | None = None
+    own: tuple[str, ...] = ()
 
     @property
     def rules(self) -> tuple[Rule, ...]:

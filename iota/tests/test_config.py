@@ -170,6 +170,8 @@ def test_what_would_fail_later_is_refused_now(name, value):
         "redis+sentinel://:hunter2@a,b:hunter2@c/main",
         "redis+cluster://u:hunter2@a:7000,b:7001/9",
         "redis+cluster://a,u:hunter2@b,c:0",
+        "redis://default:hunter2",
+        "redis://:hunter2/0",
     ],
 )
 def test_a_password_is_masked_wherever_it_stands(value):

@@ -213,6 +213,10 @@ def started(form: StartForm, user_pk: int | None) -> LoadTest:
     if other is not None:
         raise ValueError(f"Not started: {other} is not over yet.")
     made = LoadTest.objects.create(**given, requested_by_id=user_pk)
+    # Two that were asked for at the same moment: the later one is not.
+    if LoadTest.objects.filter(state__in=LoadTest.WAITING, pk__lt=made.pk).exists():
+        made.delete()
+        raise ValueError("Not started: another one was asked for at the same moment.")
     enqueue_load_test(made)
     return made
 

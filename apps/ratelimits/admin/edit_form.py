@@ -12,7 +12,7 @@ from .. import conf, rights
 from ..models.entries import REASON_CHARS
 from .asking import AskingForm
 from .base import Select, TextInput
-from .edit_text import NOT_YOURS, REASON_MISSING
+from .edit_text import NOT_YOURS, REASON_MISSING, RENAMED
 
 
 class ShadedSelect(Select):  # type: ignore[misc]
@@ -83,12 +83,6 @@ class EditForm(AskingForm):
         said = str(self.cleaned_data.get(self.why_field) or "")
         self.instance._change_reason = said[:REASON_CHARS] or None
         return super().save(commit)
-
-
-RENAMED = (
-    "The site's code asks for this limit by its name, and what nobody has made denies requests "
-    "(IOTA_UNKNOWN_LIMIT): a publisher can rename it."
-)
 
 
 class LimitEditForm(EditForm):

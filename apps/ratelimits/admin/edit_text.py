@@ -11,3 +11,7 @@ MEANWHILE = (
 )
 REASON_MISSING = "Say why: this changes what is enforced."
 NOTHING_DONE = f"Nothing was changed. {REASON_MISSING}"
+RENAMED = (
+    "The site's code asks for this limit by its name, and what nobody has made denies requests "
+    "(IOTA_UNKNOWN_LIMIT): a publisher can rename it."
+)

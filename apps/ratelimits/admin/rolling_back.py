@@ -17,7 +17,7 @@ from ..models import RateLimit, RulesetVersion
 from ..models.entries import REASON_CHARS
 from ..policy.errors import PolicyError
 from ..rollback import RollBack
-from .edit_text import NOT_YOURS, REASON_MISSING
+from .edit_text import NOT_YOURS, REASON_MISSING, RENAMED
 from .history import CSS, address, name_of, number, who
 from .lockout import LockOut
 from .publishing import reason
@@ -79,6 +79,10 @@ class RollsBack:
         if _in_force(planned) and not rights.may_publish(request.user):
             now = planned.now is not None and rights.in_force(planned.now)
             never.append(f"It {'is' if now else 'would be'} in force. {NOT_YOURS}")
+        if isinstance(planned.now, RateLimit) and not rights.may_publish(request.user):
+            renamed = planned.now.name != planned.row.name
+            if renamed and rights.code_depends_on(planned.now.name):
+                never.append(RENAMED)
         try:
             planned.check()
             against = _against(request, planned)

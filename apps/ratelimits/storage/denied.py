@@ -115,7 +115,8 @@ class DeniedStore:
         failed = [isinstance(reply, Exception) for reply in replies]
         most = frozenset(place for place, lost in zip(batch.most, failed, strict=False) if not lost)
         # These are of one key: what little of them may be lost is not told twice.
-        recent = not all(failed[len(batch.most) :])
+        first = len(batch.most)
+        recent = not all(failed[first : first + len(batch.recent)])
         error = next((reply for reply in replies if isinstance(reply, Exception)), None)
         return Sent(most, recent, error and (as_unavailable(error) or error))
 

@@ -288,3 +288,18 @@ def test_a_publisher_may_rename_it(publisher, asked_for):
         answer = publisher.post(url, form(name="other", mode="shadow", **API))
     assert answer.status_code == 302
     assert "other" in modes()
+
+
+def test_nor_to_roll_back_to_another_name(editor, asked_for):
+    asked_for.name = "other"
+    asked_for.save()
+    asked_for.name = "shadow"
+    asked_for.save()
+    newest, renamed, first = asked_for.history.all()
+    assert [one.name for one in (newest, renamed, first)] == ["shadow", "other", "shadow"]
+    url = f"{LIST}{asked_for.pk}/history/{renamed.history_id}/"
+    with configured(unknown_limit="deny", disabled=True):
+        page = editor.get(url)
+        assert "asks for this limit by its name" in page.content.decode()
+        editor.post(url, {"told": str(newest.history_id), "reason": "Back"})
+    assert "shadow" in modes()

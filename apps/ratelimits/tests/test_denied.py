@@ -148,3 +148,18 @@ def test_a_server_that_is_away_is_unavailable():
         store.recent()
     with pytest.raises(Unavailable):
         store.top(1, NOW_S, NOW_S, 1)
+
+
+def test_recent_denials_are_not_lost_where_the_server_has_no_room(redis_client):
+    """EXPIRE works there, and XADD does not."""
+    store = DeniedStore(redis_client, KEYS)
+    redis_client.config_set("maxmemory", "1")
+    try:
+        sent = store.add(Batch([denial()], {}))
+    finally:
+        redis_client.config_set("maxmemory", "0")
+    assert not sent.recent
+    assert isinstance(sent.failed, Unavailable)
+    assert store.recent() == []
+    assert store.add(Batch([denial()], {})).recent
+    assert len(store.recent()) == 1

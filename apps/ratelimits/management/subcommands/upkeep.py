@@ -53,6 +53,9 @@ def _swept() -> int | None:
     if not clean_up.is_due(EVERY_S):
         return None
     try:
-        return clean_up.sweep(SweepRun.Trigger.SCHEDULE, budget_s=BUDGET_S).keys_removed
+        run = clean_up.sweep(SweepRun.Trigger.SCHEDULE, budget_s=BUDGET_S)
     except clean_up.Busy:
         return None
+    if run.state == SweepRun.State.FAILED:
+        raise CommandError(f"The sweep failed: {run.error}")
+    return run.keys_removed
