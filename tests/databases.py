@@ -35,7 +35,7 @@ _template: str | None = None
 
 def url_of(folder: Path) -> str:
     """For DATABASE_URL: the folder's own, which is made where it is not there, and empty then."""
-    assert allowed, "see STARTERS in tests/plugin.py: --only-database would leave this test out"
+    assert allowed, "see uses_database in tests/plugin.py: --only-database leaves this test out"
     if server is None:
         return f"{SQLITE}{folder}/site.sqlite3"
     name = "site_" + blake2b(str(folder).encode(), digest_size=8).hexdigest()

@@ -12,9 +12,11 @@ import os
 import secrets
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import redis
@@ -46,18 +48,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-STARTERS = {f"tests.{name}" for name in ("databases", "sites", "workers", "e2e.test_demo")}
-"""Modules that start processes with a database; a test module that imports from one may do so."""
-
-
 def uses_database(item: pytest.Item) -> bool:
     """Whether it may: pytest-django lets no other test at it, nor does ``tests.databases``."""
     if item.get_closest_marker("django_db") or USES & set(getattr(item, "fixturenames", ())):
         return True
-    module = getattr(item, "module", None)
-    return any(
-        getattr(one, "__module__", getattr(one, "__name__", None)) in STARTERS
-        for one in vars(module).values()
+    return _reaches(getattr(item, "module", None), set())
+
+
+def _reaches(module: ModuleType | None, seen: set[str]) -> bool:
+    """Whether it has anything of ``tests.databases``, or of a module of tests that has."""
+    if module is None or module.__name__ in seen:
+        return False
+    seen.add(module.__name__)
+    of = {getattr(one, "__module__", getattr(one, "__name__", "")) for one in vars(module).values()}
+    names = [name for name in of if isinstance(name, str) and name.startswith("tests.")]
+    return databases.__name__ in names or any(
+        _reaches(sys.modules.get(name), seen) for name in names
     )
 
 

@@ -16,11 +16,12 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
-from django.db import DatabaseError, IntegrityError, connection, models, transaction
+from django.db import Error as DatabaseFailure
+from django.db import IntegrityError, connection, models, transaction
 from django.utils import timezone
 
 from . import fingerprint, revision
@@ -305,11 +306,14 @@ def _heartbeat(pk: int) -> Iterator[None]:
     def beat() -> None:
         try:
             while not ended.wait(HEARTBEAT_S):
-                # A database that is away is no reason to stop: the run may end without it.
-                with suppress(DatabaseError):
+                try:
                     BenchmarkRun.objects.filter(pk=pk, state=State.RUNNING).update(
                         seen_at=timezone.now()
                     )
+                except DatabaseFailure:
+                    # Away it is no reason to stop: the run may end without it. The next beat is
+                    # over a new connection.
+                    connection.close()
         finally:
             connection.close()
 

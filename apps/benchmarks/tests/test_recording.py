@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from apps.benchmarks import recording, servers
@@ -12,6 +13,7 @@ from apps.benchmarks.models import BenchmarkRun, Measurement, Metric
 from apps.benchmarks.records import Direction
 from apps.benchmarks.registry import Registry, Samples
 from apps.benchmarks.targets import Target
+from tests import databases
 
 pytestmark = pytest.mark.django_db
 State = BenchmarkRun.State
@@ -209,6 +211,36 @@ def test_a_long_benchmark_shows_that_its_worker_lives(registry, monkeypatch, dja
                 return Samples({"iota": (1.0,)})
             given.client.blpop("nothing", 0.02)
         raise AssertionError("no heartbeat in 10 s")
+
+    add(registry, "long", long, sets=("quick",))
+    run = recording.record(queued())
+    assert (run.state, run.errors) == (State.DONE, [])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_after_the_database_was_away_it_shows_so_again(registry, monkeypatch, django_db_blocker):
+    if databases.server is None:
+        pytest.skip("a file is not away")
+    monkeypatch.setattr(recording, "HEARTBEAT_S", 0.02)
+    stale = timezone.now() - timedelta(hours=1)
+
+    def seen(given):
+        BenchmarkRun.objects.update(seen_at=stale)
+        for _ in range(500):
+            if BenchmarkRun.objects.get().seen_at > stale:
+                return
+            given.client.blpop("nothing", 0.02)
+        raise AssertionError("no heartbeat in 10 s")
+
+    def long(given):
+        seen(given)
+        with connection.cursor() as cursor:
+            others = "FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = %s"
+            name = connection.settings_dict["NAME"]
+            cursor.execute(f"SELECT count(pg_terminate_backend(pid)) {others}", [name])
+            assert cursor.fetchone()[0] > 0
+        seen(given)
+        return Samples({"iota": (1.0,)})
 
     add(registry, "long", long, sets=("quick",))
     run = recording.record(queued())

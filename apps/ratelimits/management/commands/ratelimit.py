@@ -64,7 +64,9 @@ class Command(BaseCommand):
         try:
             SUBCOMMANDS[subcommand].run(self, options)
         except DatabaseError as error:
+            # PostgreSQL tells of the statement in further lines.
+            why = str(error).partition("\n")[0]
             raise CommandError(
-                f"The database does not answer ({error}). Limits can still be switched off: "
+                f"The database does not answer ({why}). Limits can still be switched off: "
                 "restart the site with IOTA_DISABLED=1."
             ) from error
