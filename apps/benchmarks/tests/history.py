@@ -27,7 +27,7 @@ def metric(benchmark: str = "check", **changes: Any) -> Metric:
         "direction": "lower",
         **changes,
     }
-    return Metric.objects.get_or_create(digest=benchmark, defaults=values)[0]
+    return Metric.objects.get_or_create(digest=benchmark[-32:], defaults=values)[0]
 
 
 def runs(number: int, *, end: datetime | None = None, **changes: Any) -> list[BenchmarkRun]:
