@@ -158,7 +158,7 @@ def test_without_the_database_limits_hold_and_the_site_is_not_ready(topology):
     try:
         status, state = ready(topology)
         assert (status, state["database"]) == (503, "unavailable")
-        assert state["redis"] == "ok"
+        eventually(lambda: ready(topology)[1]["redis"] == "ok", 15, "Redis answers in time")
         answer = get(topology, "/api/test")
         assert answer.status_code == 200
         assert '"api-per-address"' in answer.headers["RateLimit"]

@@ -62,7 +62,8 @@ def test_one_look_is_a_sample_of_each_source(server, watching):
             assert Kind(kind) in METRICS[name].kinds, name
             # What is unknown has its reason, and nothing else has one.
             assert (value is None) == (name in source.unknown), name
-    assert kinds["broker"].notes["queue_length"].startswith("celery 0, benchmarks 0, loadtests 0, monitoring 0")
+    queues = kinds["broker"].notes["queue_length"]
+    assert queues.startswith("celery 0, benchmarks 0, loadtests 0, monitoring 0")
     assert kinds["limiter"].role == kinds["limiter"].address == ""
 
 
