@@ -69,7 +69,7 @@ class RateLimitMiddleware:
         candidates = engine.candidates(facts)
         user = self.callers.identify(request, candidates)
         decision, plan = engine.decide(candidates, facts, user)
-        request._rate_limits = plan  # type: ignore[attr-defined]
+        request._rate_limit_plan = plan  # type: ignore[attr-defined]
         at_ns, record = time.time_ns(), engine.recorder
         get_response = cast(GetResponse, self.get_response)
         response = answered(request, engine, decision, partial(get_response, request))
@@ -107,7 +107,7 @@ class RateLimitMiddleware:
         candidates = engine.candidates(facts)
         user = await self.callers.aidentify(request, candidates)
         decision, plan = await engine.adecide(candidates, facts, user)
-        request._rate_limits = plan  # type: ignore[attr-defined]
+        request._rate_limit_plan = plan  # type: ignore[attr-defined]
         at_ns, record = time.time_ns(), engine.recorder
         get_response = cast(AsyncGetResponse, self.get_response)
         try:

@@ -257,7 +257,7 @@ def _done(request: HttpRequest) -> set[tuple[int, str]]:
     request = django_request(request)
     done: set[tuple[int, str]] | None = getattr(request, "_rate_limits_done", None)
     if done is None:
-        by_path: Plan = getattr(request, "_rate_limits", None) or Plan()
+        by_path: Plan = getattr(request, "_rate_limit_plan", None) or Plan()
         done = set(_charged(by_path))
         request._rate_limits_done = done  # type: ignore[attr-defined]
     return done

@@ -13,6 +13,16 @@ from django.template.response import TemplateResponse
 from django.utils.http import url_has_allowed_host_and_scheme
 from unfold.admin import ModelAdmin
 
+STATE_LABELS = {
+    "Done": "success",
+    "Failed": "danger",
+    "Lost": "danger",
+    "Running": "info",
+    "Stopping": "warning",
+    "Stopped": "warning",
+}
+"""How unfold shows the state of what a worker carries out."""
+
 
 class PageAdmin(ModelAdmin):  # type: ignore[misc]
     """Rows come from the recorder; staff look, and press what is on the pages."""

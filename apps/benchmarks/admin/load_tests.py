@@ -25,7 +25,7 @@ from ..load_test import LoadTest
 from ..load_testing import refusal
 from ..queueing import enqueue_load_test
 from ..templatetags.figures import ago, lasted
-from .base import PageAdmin, attempt, back
+from .base import STATE_LABELS, PageAdmin, attempt, back
 
 State = LoadTest.State
 LIST = "admin:benchmarks_loadtest_changelist"
@@ -93,14 +93,7 @@ class LoadTestAdmin(PageAdmin):
     @display(  # type: ignore[untyped-decorator]
         description="state",
         ordering="state",
-        label={
-            "Done": "success",
-            "Failed": "danger",
-            "Lost": "danger",
-            "Running": "info",
-            "Stopping": "warning",
-            "Stopped": "warning",
-        },
+        label=STATE_LABELS,
     )
     def shown_state(self, test: LoadTest) -> str:
         return test.shown_state

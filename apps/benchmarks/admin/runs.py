@@ -19,7 +19,7 @@ from ..sets import SETS
 from ..strip import strip
 from ..templatetags.figures import ago, lasted
 from . import actions
-from .base import PageAdmin, attempt, back
+from .base import STATE_LABELS, PageAdmin, attempt, back
 
 State = BenchmarkRun.State
 LIST = "admin:benchmarks_benchmarkrun_changelist"
@@ -47,14 +47,7 @@ class BenchmarkRunAdmin(PageAdmin):
     @display(  # type: ignore[untyped-decorator]
         description="state",
         ordering="state",
-        label={
-            "Done": "success",
-            "Failed": "danger",
-            "Lost": "danger",
-            "Running": "info",
-            "Stopping": "warning",
-            "Stopped": "warning",
-        },
+        label=STATE_LABELS,
     )
     def shown_state(self, run: BenchmarkRun) -> str:
         return run.shown_state
