@@ -9,7 +9,7 @@ import pytest
 
 from .servers import RedisProcess
 from .sites import manage
-from .workers import Worker
+from .workers import WAIT_S, Worker
 
 ASK = """
 from django.contrib.auth.models import User
@@ -59,8 +59,10 @@ def test_a_queue_without_a_worker_is_told_and_with_one_again_it_is_not(worker):
     assert "--queues benchmarks" in found["no-worker", "queue benchmarks"]["to_do"]
     worker.start(queue="celery")
     manage(worker.environment, "shell", "-v", "0", "-c", AGED.format(minutes=1))
+    deadline = time.monotonic() + WAIT_S
     while "ready." not in worker.log.read_text():
-        pass
+        assert time.monotonic() < deadline, worker.log.read_text()
+        time.sleep(0.1)
     found = findings(worker, 1)
     assert found["worker", "queue celery"]["level"] == "info"
     assert found["beat", "celery beat"]["evidence"].startswith("a periodic task ran")

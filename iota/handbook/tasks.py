@@ -25,7 +25,9 @@ not wait behind what it is to see ([what must run](../guides/operations.md)).
 def tasks() -> dict[str, Any]:
     app.loader.import_default_modules()
     return {
-        name: task for name, task in sorted(app.tasks.items()) if task.__module__.startswith(OURS)
+        name: task
+        for name, task in sorted(app.tasks.items())
+        if task.__module__.startswith(OURS) and ".tests." not in task.__module__
     }
 
 

@@ -20,6 +20,8 @@ from ..look import Look, unknown
 from ..registry import Topic, finding
 
 INSPECT_S = 1.0
+AGAIN_S = 2.0
+"""So long a second time, where a queue seems to have no worker: it may only be busy."""
 CONNECT_S = 2
 PATIENCE = {"socket_timeout": CONNECT_S, "socket_connect_timeout": CONNECT_S}
 LONG_QUEUE = 1_000
@@ -50,7 +52,7 @@ def workers(look: Look) -> Iterator[Finding]:
         with current_app.connection_for_write(transport_options=PATIENCE) as connection:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=CONNECT_S)
             lengths = {queue: _length(connection, queue) for queue in wanted}
-            there = _workers(connection)
+            there = _workers(connection, wanted)
     except (OperationalError, OSError, redis.RedisError) as error:
         yield Finding(
             Level.ERROR,
@@ -90,13 +92,16 @@ def _length(connection: Any, queue: str) -> int | None:
         return None
 
 
-def _workers(connection: Any) -> dict[str, list[str]]:
+def _workers(connection: Any, wanted: Sequence[str]) -> dict[str, list[str]]:
     """The queues of each worker that answers in time."""
-    inspect = current_app.control.inspect(timeout=INSPECT_S, connection=connection)
-    return {
-        worker: [str(queue["name"]) for queue in queues]
-        for worker, queues in (inspect.active_queues() or {}).items()
-    }
+    found: dict[str, list[str]] = {}
+    for within_s in (INSPECT_S, AGAIN_S):
+        inspect = current_app.control.inspect(timeout=within_s, connection=connection)
+        for worker, queues in (inspect.active_queues() or {}).items():
+            found[worker] = [str(queue["name"]) for queue in queues]
+        if set(wanted) <= {queue for queues in found.values() for queue in queues}:
+            break
+    return found
 
 
 def judge(queues: Queues) -> Iterator[Finding]:
@@ -110,7 +115,7 @@ def judge(queues: Queues) -> Iterator[Finding]:
                 "no-worker",
                 f"queue {queue}",
                 "No worker takes from this queue: its tasks are not done.",
-                f"none answered within {INSPECT_S:g} s; {waiting}",
+                f"none answered within {INSPECT_S + AGAIN_S:g} s; {waiting}",
                 f"Start one: `{START.format(queue=queue)}`",
             )
         if length is not None and length > LONG_QUEUE:

@@ -43,8 +43,13 @@ def text(response) -> str:
 
 
 def row(limit, ago: timedelta, resolution=Resolution.MINUTE, **numbers) -> LimitRollUp:
+    """Added to what is there: 3 minutes and 20 hours ago may be one day."""
     at = start(timezone.now() - ago, resolution)
-    return LimitRollUp.objects.create(limit_id=limit.pk, resolution_s=resolution, at=at, **numbers)
+    made, _ = LimitRollUp.objects.get_or_create(limit_id=limit.pk, resolution_s=resolution, at=at)
+    for name, number in numbers.items():
+        setattr(made, name, getattr(made, name) + number)
+    made.save()
+    return made
 
 
 def drawn(said: str, label: str) -> list[dict]:
