@@ -19,7 +19,17 @@ from .identity import identity_parts
 from .masking import PathJudge, is_masked, shape_of
 from .matching import CompiledRule, Index, applies_to, compile_rule, compile_ruleset, parse_networks
 from .overriding import override_for
-from .rules import Audience, CountedBy, Mode, OverrideAction, Rate, Rule, Ruleset
+from .rules import (
+    Algorithm,
+    Audience,
+    CountedBy,
+    Counts,
+    Mode,
+    OverrideAction,
+    Rate,
+    Rule,
+    Ruleset,
+)
 from .traffic import ALL_KNOWN, What, Who
 
 _WILD = re.compile(r"[*?\[]")
@@ -163,6 +173,14 @@ class Judge:
         facts = RequestFacts("", "", who.address, arguments=what.arguments)
         return Counted(identity_parts(self.rule, facts, _user(who)), *held)
 
+    def groups_as(self, other: Judge) -> bool:
+        """Whether both are about the same requests and count the same people, each to its own rate:
+        so of an edit of the quota, where no override has one of its own."""
+        if any(one.action is OverrideAction.QUOTA for one in self.rule.overrides):
+            return False
+        own, others = (_but_for_rate(judge.rule) for judge in (self, other))
+        return own == others and self._keys_known == other._keys_known
+
     @property
     def counts_by_who(self) -> bool:
         """Whether whom it counts does not depend on what was asked."""
@@ -204,6 +222,12 @@ class Judge:
 def _user(who: Who) -> UserFacts:
     groups = frozenset(who.groups or ())
     return UserFacts(who.user or None, who.is_staff, groups, who.session or "", who.keys)
+
+
+def _but_for_rate(rule: Rule) -> Rule:
+    plain = Rate(Algorithm.TOKEN_BUCKET, 1, 1_000_000, 1)
+    alike = replace(rule, counts=Counts.EVERY, statuses=(), signal="")
+    return replace(alike, rate=plain, epoch=0, lease=0, message="")
 
 
 def _alone(rule: Rule, **part: Any) -> Index:

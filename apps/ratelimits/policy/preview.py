@@ -10,7 +10,7 @@ from typing import Any
 
 from .judging import Judge
 from .quotas import Use, use
-from .replay import Replayed, Said, replay
+from .replay import Replayed, Said, grouped, replay
 from .traffic import Batch
 
 TOP = 10
@@ -102,10 +102,12 @@ def preview(
 ) -> Preview:
     """``report`` hears of records done, of both replays together, and may stop it (Stopped).
     Raises PolicyError as ``replay`` does."""
-    drafted = replay(traffic, draft, report=report)
+    groups = grouped(traffic, draft)
+    drafted = replay(traffic, draft, groups, report=report)
     of_now = None
     if now is not None:
-        of_now = replay(traffic, now, report=lambda done: report(len(traffic) + done))
+        alike = groups.at(draft.rule.rate, now.rule.rate) if draft.groups_as(now) else None
+        of_now = replay(traffic, now, alike, report=lambda done: report(len(traffic) + done))
     since_us, until_us = (traffic.at_us[0], traffic.at_us[-1]) if len(traffic) else (0, 0)
     step_us = next(
         (step for step in STEPS_US if (until_us - since_us) // step < MOST_STEPS), STEPS_US[-1]
@@ -129,13 +131,9 @@ def preview(
 def _side(replayed: Replayed) -> Side:
     said = replayed.said
     number = [said.count(each) for each in Said]
-    denied = sum(
-        any(said[row] == Said.DENIED for row in rows) for rows in replayed.identities.values()
-    )
-    people = sum(
-        any(said[row] in (Said.ALLOWED, Said.DENIED) for row in rows)
-        for rows in replayed.identities.values()
-    )
+    told = [replayed.said_of(rows) for rows in replayed.identities.values()]
+    denied = sum(Said.DENIED in each for each in told)
+    people = sum(Said.DENIED in each or Said.ALLOWED in each for each in told)
     return Side(
         matched=number[Said.ALLOWED] + number[Said.DENIED],
         denied=number[Said.DENIED],
@@ -156,27 +154,23 @@ def _series(
     if not len(traffic):
         return ()
     steps = [at // step_us for at in traffic.at_us]
-    matched: Counter[int] = Counter()
-    denied: Counter[int] = Counter()
-    for step, said in zip(steps, drafted.said, strict=True):
-        if said == 1 or said == 2:
-            matched[step] += 1
-            if said == 2:
-                denied[step] += 1
-    before: Counter[int] = Counter()
-    if now is not None:
-        before = Counter(step for step, said in zip(steps, now.said, strict=True) if said == 2)
+    drawn = Counter(zip(steps, drafted.said, strict=True))
+    before = Counter(zip(steps, now.said, strict=True)) if now else Counter()
     return tuple(
-        Step(step * step_us, matched[step], denied[step], before[step])
+        Step(
+            step * step_us,
+            drawn[step, Said.ALLOWED] + drawn[step, Said.DENIED],
+            drawn[step, Said.DENIED],
+            before[step, Said.DENIED],
+        )
         for step in range(steps[0], steps[-1] + 1)
     )
 
 
 def _identities(replayed: Replayed) -> tuple[Row, ...]:
-    said = replayed.said
     found = []
     for parts, rows in replayed.identities.items():
-        told = [said[row] for row in rows]
+        told = replayed.said_of(rows)
         denied = told.count(Said.DENIED)
         if matched := denied + told.count(Said.ALLOWED):
             found.append((denied, matched, parts))
@@ -189,13 +183,17 @@ def _identities(replayed: Replayed) -> tuple[Row, ...]:
 
 def _paths(traffic: Batch, replayed: Replayed) -> tuple[Row, ...]:
     """Paths that differ by arguments alone are one."""
-    counted = Counter(zip(traffic.what, replayed.said, strict=True))
-    matched: Counter[tuple[str, str]] = Counter()
-    denied: Counter[tuple[str, str]] = Counter()
-    for (what, said), number in counted.items():
-        if said in (Said.ALLOWED, Said.DENIED):
-            name = traffic.whats[what].method, _DIGEST.sub("{…}", traffic.whats[what].path)
-            matched[name] += number
-            denied[name] += number if said == Said.DENIED else 0
+    places: dict[tuple[str, str], int] = {}
+    place_of = [
+        places.setdefault((what.method, _DIGEST.sub("{…}", what.path)), len(places))
+        for what in traffic.whats
+    ]
+    counted = Counter(zip(map(place_of.__getitem__, traffic.what), replayed.said, strict=True))
+    denied = {name: counted[place, Said.DENIED] for name, place in places.items()}
+    matched = {
+        name: number
+        for name, place in places.items()
+        if (number := denied[name] + counted[place, Said.ALLOWED])
+    }
     ordered = sorted(matched, key=lambda name: (denied[name], matched[name]), reverse=True)
     return tuple(Row(*name, matched[name], denied[name]) for name in ordered[:TOP])

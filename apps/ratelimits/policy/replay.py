@@ -37,6 +37,24 @@ class Stopped(Exception):
     """``report`` has ended it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Grouped:
+    """Records by whom they count, and to what rate, in order of time. ``said`` has a Said for each
+    that cannot be told, ``untold`` why."""
+
+    groups: tuple[tuple[Counted, list[int]], ...]
+    said: bytes
+    untold: Counter[Untold]
+
+    def at(self, old: Rate, new: Rate) -> Grouped:
+        """Of a limit that differs by its rate alone (``Judge.groups_as``)."""
+        groups = (
+            (counted._replace(rate=new) if counted.rate == old else counted, rows)
+            for counted, rows in self.groups
+        )
+        return Grouped(tuple(groups), self.said, self.untold)
+
+
 @dataclass(slots=True)
 class Replayed:
     """``said``: a Said for each record, in their order. ``identities``: who was counted, and the
@@ -52,27 +70,31 @@ class Replayed:
     scaled: int = 1
     """Everyone together, of a sample: the quota was divided by this; counts are of the sample."""
 
+    def said_of(self, rows: Sequence[int]) -> bytes:
+        return bytes(map(self.said.__getitem__, rows))
+
 
 def replay(
     traffic: Batch,
     judge: Judge,
+    groups: Grouped | None = None,
     *,
     report: Callable[[int], bool] = lambda done: True,
 ) -> Replayed:
     """``report`` hears how many records are done, and ends the replay (Stopped) by returning False.
 
-    ``traffic`` is in order of time. Raises PolicyError where a sample of the limit's quota is less
-    than one request.
+    ``traffic`` is in order of time; ``groups``: what ``grouped`` says of it. Raises PolicyError
+    where a sample of the limit's quota is less than one request.
     """
     rule = judge.rule
-    said = bytearray(len(traffic))
-    result = Replayed(said)
-    groups = _grouped(traffic, judge, result)
+    groups = groups or grouped(traffic, judge)
+    said = bytearray(groups.said)
+    result = Replayed(said, untold=Counter(groups.untold))
     if CountedBy.EVERYONE in rule.counted_by:
         result.scaled = traffic.sample
     others = [any(number != rule.id for number in o.denied_by) for o in traffic.outcomes]
-    done = told = len(traffic) - sum(len(rows) for _, rows in groups.values())
-    for counted, rows in groups.values():
+    done = told = len(traffic) - sum(len(rows) for _, rows in groups.groups)
+    for counted, rows in groups.groups:
         if counted.blocked:
             for row in rows:
                 said[row] = Said.BOTH if others[traffic.outcome[row]] else Said.DENIED
@@ -82,7 +104,10 @@ def replay(
                 said[row] = Said.OTHERS if others[traffic.outcome[row]] else Said.ALLOWED
         else:
             _count(traffic, rule, _of_sample(counted.rate, result.scaled), rows, others, result)
-        result.identities.setdefault(counted.parts, []).extend(rows)
+        if counted.parts in result.identities:
+            result.identities[counted.parts] = [*result.identities[counted.parts], *rows]
+        else:
+            result.identities[counted.parts] = rows
         if counted.rate == rule.rate and not counted.blocked:
             result.held.append(rows)
         done += len(rows)
@@ -93,10 +118,8 @@ def replay(
     return result
 
 
-def _grouped(
-    traffic: Batch, judge: Judge, result: Replayed
-) -> dict[Counted, tuple[Counted, list[int]]]:
-    """The records by whom they count, in order of time; what cannot be told is noted."""
+def grouped(traffic: Batch, judge: Judge) -> Grouped:
+    """What does not depend on how much the limit grants."""
     groups: dict[Counted, tuple[Counted, list[int]]] = {}
     whats, whos = traffic.whats, traffic.whos
     about = [judge.of_what(what) for what in whats]
@@ -104,7 +127,7 @@ def _grouped(
     # What a record comes to: whose list it enters, None, or why it cannot be told.
     known: dict[int, Any] = {}
     width = 0 if judge.counts_by_who else len(whos)
-    said, untold = result.said, result.untold
+    said, untold = bytearray(len(traffic)), Counter[Untold]()
     for row, (what, who) in enumerate(zip(traffic.what, traffic.who, strict=True)):
         told = about[what]
         if told is not True:
@@ -128,7 +151,7 @@ def _grouped(
         elif found is not None:
             untold[found] += 1
             said[row] = Said.UNTOLD
-    return groups
+    return Grouped(tuple(groups.values()), bytes(said), untold)
 
 
 def _of_sample(rate: Rate, sample: int) -> Rate:

@@ -9,7 +9,7 @@ import zlib
 from array import array
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import redis
 
@@ -19,7 +19,7 @@ from .failures import as_unavailable
 from .keys import Keys
 from .topology import Client
 
-VERSION = 1
+VERSION = 2
 MOST_IN_BATCH = 20_000
 """Of one process and flush; what is more is lost, and counted."""
 BYTES_PER_RECORD = 40
@@ -34,19 +34,21 @@ _COLUMNS = (("at_us", "I"), ("took_us", "I"), ("what", "I"), ("who", "I"), ("out
 
 
 def pack(batch: Batch) -> bytes:
-    """Tables as JSON, then column by column; compressed."""
+    """What it is as JSON, the tables as lines of JSON, then column by column; compressed."""
     base_us = min(batch.at_us, default=0)
+    lines = b"\n".join([*map(_line, batch.whats), *map(_line, batch.whos)])
     head = {
         "n": len(batch),
         "base": base_us,
         "sample": batch.sample,
         "lost": batch.lost,
-        "whats": [_text(what) for what in batch.whats],
-        "whos": [_text(who) for who in batch.whos],
+        "whats": len(batch.whats),
+        "whos": len(batch.whos),
+        "lines": len(lines),
         "outcomes": batch.outcomes,
     }
     text = json.dumps(head, separators=(",", ":")).encode()
-    parts = [len(text).to_bytes(4, "little"), text]
+    parts = [len(text).to_bytes(4, "little"), text, lines]
     for name, code in _COLUMNS:
         values = getattr(batch, name)
         column = array(code, (at - base_us for at in values) if name == "at_us" else values)
@@ -65,7 +67,7 @@ def unpack(data: bytes) -> Batch | None:
 def joined(packed: Iterable[bytes]) -> Batch:
     """All of them as one, in order of time; what cannot be read is passed over.
 
-    Most of what a batch names others name too: what is equal as text is looked at once.
+    Most of what a batch names others name too: what is equal as a line is looked at once.
     """
     return _understood(together(raw for data in packed if (raw := _raw(data)) is not None))
 
@@ -78,12 +80,17 @@ def _raw(data: bytes) -> Batch | None:
 
 
 def _columns(data: bytes) -> Batch:
-    """With the texts of What and Who in their place."""
+    """With the lines of What and Who in their place."""
     if data[0] != VERSION:
         raise ValueError("of another version")
     raw = zlib.decompressobj().decompress(data[1:], MOST_UNPACKED_BYTES)
     at = 4 + int.from_bytes(raw[:4], "little")
     head = json.loads(raw[4:at])
+    lines = raw[at : at + head["lines"]].split(b"\n")
+    whats, whos = lines[: head["whats"]], lines[head["whats"] :] if head["whos"] else []
+    if len(whats) != head["whats"] or len(whos) != head["whos"]:
+        raise ValueError("cut off")
+    at += head["lines"]
     columns: dict[str, array[int]] = {}
     for name, code in _COLUMNS:
         column = array(code)
@@ -96,11 +103,11 @@ def _columns(data: bytes) -> Batch:
         columns[name] = column
         at = end
     base_us = head["base"]
-    columns["at_us"] = array("Q", (base_us + later for later in columns["at_us"]))
+    columns["at_us"] = array("Q", map(base_us.__add__, columns["at_us"]))
     columns["outcome"] = array("I", columns["outcome"])
     return Batch(
-        head["whats"],
-        head["whos"],
+        cast(list[What], whats),
+        cast(list[Who], whos),
         [Outcome(status, tuple(numbers)) for status, numbers in head["outcomes"]],
         sample=head["sample"],
         lost=head["lost"],
@@ -111,15 +118,15 @@ def _columns(data: bytes) -> Batch:
 def _understood(raw: Batch) -> Batch:
     whats: list[Any] = list(raw.whats)
     whos: list[Any] = list(raw.whos)
-    raw.whats = [_what(*json.loads(text)) for text in whats]
-    raw.whos = [_who(*json.loads(text)) for text in whos]
+    raw.whats = [_what(*json.loads(line)) for line in whats]
+    raw.whos = [_who(*json.loads(line)) for line in whos]
     return raw
 
 
 @lru_cache(maxsize=20_000)
-def _text(entry: What | Who) -> str:
+def _line(entry: What | Who) -> bytes:
     """Remembered: what asked and was asked now is most of what is in the next batch."""
-    return json.dumps(entry, separators=(",", ":"))
+    return json.dumps(entry, separators=(",", ":")).encode()
 
 
 def _what(method: str, path: str, host: str, route: Any, arguments: Any) -> What:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -11,7 +12,15 @@ from apps.ratelimits.policy.judging import Judge
 from apps.ratelimits.policy.preview import from_json, preview
 from apps.ratelimits.policy.quotas import rounded_up
 from apps.ratelimits.policy.replay import Said, Stopped, replay
-from apps.ratelimits.policy.rules import Algorithm, CountedBy, Counts, PathKind, PathPattern
+from apps.ratelimits.policy.rules import (
+    Algorithm,
+    CountedBy,
+    Counts,
+    Override,
+    OverrideAction,
+    PathKind,
+    PathPattern,
+)
 from apps.ratelimits.policy.traffic import TOOK_UNKNOWN, Batch, Outcome, What
 
 from .test_limiter import rule
@@ -45,6 +54,39 @@ def test_it_says_how_many_who_when_and_where():
     assert sum(step.denied for step in found.series) == 6
     assert [step.was_denied for step in found.series] == [0] * 6 + [1, 1] + [0] * 4
     assert from_json(json.loads(json.dumps(found.as_json()))) == found
+
+
+@pytest.mark.parametrize(
+    ("now", "alike"),
+    [
+        (rule(quota=2), True),
+        (rule(quota=9, window_us=2 * MINUTE_US, algorithm=Algorithm.FIXED_WINDOW), True),
+        (rule(quota=3, counts=Counts.STATUS, statuses=((429, 429),)), True),
+        (rule(quota=2, path=PathPattern(PathKind.EXACT, "/users/{d1}")), False),
+        (rule(quota=2, counted_by=(CountedBy.EVERYONE,)), False),
+    ],
+)
+def test_the_limit_as_it_is_is_told_as_if_it_were_tried_alone(now, alike):
+    """What both have in common is found out once."""
+    draft = rule(quota=3)
+    rows = [(START_US + n * 1_000_000, "abc"[n % 3], n % 2, 0, n % 2) for n in range(30)]
+    whats = (WHAT, What("POST", "/users/{d1}", "", "u", ()))
+    traffic = batch(rows, whats=whats, outcomes=(Outcome(200, ()), Outcome(429, (2,))))
+    judges = [Judge(each, str, now_us=0) for each in (draft, now)]
+    assert judges[0].groups_as(judges[1]) is alike
+    assert tried(traffic, draft, now).now == tried(traffic, now).draft
+    assert tried(traffic, draft, now).draft == tried(traffic, draft).draft
+
+
+def test_an_override_with_a_quota_of_its_own_is_not_taken_for_the_limits_own():
+    """Its rate may be that of the draft, and does not change with it."""
+    own = Override("network", "10.0.0.0/8", OverrideAction.QUOTA, quota=3)
+    draft, now = (rule(quota=quota, overrides=(own,)) for quota in (3, 9))
+    judges = [Judge(each, str, now_us=0) for each in (draft, now)]
+    assert not judges[0].groups_as(judges[1])
+    blocked = replace(own, action=OverrideAction.BLOCKED, quota=0)
+    judges = [Judge(replace(each, overrides=(blocked,)), str, now_us=0) for each in (draft, now)]
+    assert judges[0].groups_as(judges[1])
 
 
 def test_of_nothing_it_says_nothing():
