@@ -48,9 +48,9 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "apps.ratelimits.middleware.RateLimitMiddleware",
-    "django.contrib.messages.middleware.MessageMiddleware",
+    "iota.for_admin.AdminMessages",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "simple_history.middleware.HistoryRequestMiddleware",
+    "iota.for_admin.admin_history",
 ]
 
 ROOT_URLCONF = "iota.urls"
