@@ -82,7 +82,7 @@ def test_a_file_is_looked_at_confirmed_and_in_force(demo, password):  # noqa: F8
         picture(page, "export")
         page.select_option("select[name=format]", label="json")
         with page.expect_download() as download:
-            page.click("button[type=submit]:has-text('Submit')")
+            page.click("button[type=submit]:has-text('Download')")
         assert download.value.suggested_filename == "rate-limits.json"
         text = download.value.path().read_text()
         assert "api-test-twice" in [row["name"] for row in json.loads(text)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -153,18 +154,16 @@ def _series(
     """Every step from the first record to the last, also those in which nothing came."""
     if not len(traffic):
         return ()
-    steps = [at // step_us for at in traffic.at_us]
-    drawn = Counter(zip(steps, drafted.said, strict=True))
-    before = Counter(zip(steps, now.said, strict=True)) if now else Counter()
-    return tuple(
-        Step(
-            step * step_us,
-            drawn[step, Said.ALLOWED] + drawn[step, Said.DENIED],
-            drawn[step, Said.DENIED],
-            before[step, Said.DENIED],
-        )
-        for step in range(steps[0], steps[-1] + 1)
-    )
+    at_us = traffic.at_us
+    series, first = [], 0
+    for step in range(at_us[0] // step_us, at_us[-1] // step_us + 1):
+        after = bisect_left(at_us, (step + 1) * step_us, first)
+        drawn = drafted.said[first:after]
+        denied = drawn.count(Said.DENIED)
+        before = now.said[first:after].count(Said.DENIED) if now else 0
+        series.append(Step(step * step_us, drawn.count(Said.ALLOWED) + denied, denied, before))
+        first = after
+    return tuple(series)
 
 
 def _identities(replayed: Replayed) -> tuple[Row, ...]:

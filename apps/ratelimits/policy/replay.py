@@ -176,6 +176,10 @@ def _count(
     if rule.counts is not Counts.EVERY:
         _count_by_response(traffic, rule, rate, rows, others, result)
         return
+    if len(rows) * rate.cost <= min(rate.quota, rate.burst):
+        for row in rows:  # However they come.
+            said[row] = 3 if others[outcome[row]] else 1
+        return
     spend = spender(rate)
     for row in rows:
         other = others[outcome[row]]

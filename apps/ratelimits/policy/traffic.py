@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from itertools import islice
-from operator import le
+from operator import itemgetter, le
 from typing import NamedTuple
 
 from .client_ip import UNKNOWN
@@ -97,10 +97,11 @@ def together(batches: Iterable[Batch]) -> Batch:
     times = whole.at_us
     if all(map(le, times, islice(times, 1, None))):
         return whole
-    order = sorted(range(len(times)), key=times.__getitem__)
+    # Lists: an array makes its numbers anew whenever they are asked for.
+    reordered = itemgetter(*sorted(range(len(times)), key=times.tolist().__getitem__))
     for name in ("at_us", "took_us", "what", "who", "outcome"):
         column: array[int] = getattr(whole, name)
-        setattr(whole, name, array(column.typecode, map(column.__getitem__, order)))
+        setattr(whole, name, array(column.typecode, reordered(column.tolist())))
     return whole
 
 

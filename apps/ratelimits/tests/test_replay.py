@@ -235,3 +235,14 @@ def _compare(engine, clients, changes, mode, override) -> None:
     assert predicted == happened
     if changes.get("host") != "*.example.com" and "'action': 'unlimited'" not in str(override):
         assert True in happened
+
+
+@pytest.mark.parametrize("algorithm", [one for one in Algorithm if one != "concurrency"])
+@pytest.mark.parametrize("cost", [1, 2])
+def test_who_asks_no_more_than_is_granted_at_once_is_not_denied(algorithm, cost):
+    """They are not reckoned one by one; whoever asks once more is."""
+    one = rule(algorithm, quota=6, burst=6, cost=cost)
+    granted = 6 // cost
+    for number in (granted, granted + 1):
+        told = said(batch([(10**15, "a")] * number), one)
+        assert told == [Said.ALLOWED] * granted + [Said.DENIED] * (number - granted)
