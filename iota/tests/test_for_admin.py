@@ -28,6 +28,7 @@ async def alook(request):
 @PATHS
 def test_messages_and_author_are_there_for_the_admin(rf, path, there):
     request = rf.get(path)
+    request.session = {}
     AdminMessages(admin_history(look))(request)
     assert request.seen == (there, there)
     assert not hasattr(HistoricalRecords.context, "request")
@@ -36,6 +37,7 @@ def test_messages_and_author_are_there_for_the_admin(rf, path, there):
 @PATHS
 async def test_and_on_the_event_loop(async_rf, path, there):
     request = async_rf.get(path)
+    request.session = {}
     handler = AdminMessages(admin_history(alook))
     assert iscoroutinefunction(handler)
     assert iscoroutinefunction(admin_history(alook))
