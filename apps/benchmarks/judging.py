@@ -37,7 +37,7 @@ Trigger = BenchmarkRun.Trigger
 JUDGED = (Trigger.STAFF, Trigger.SCHEDULE, Trigger.COMMAND, Trigger.CI)
 """What can be rerun here and now: nothing imported, and no load test."""
 
-WAITING = (BenchmarkRun.State.QUEUED, BenchmarkRun.State.RUNNING)
+WAITING = BenchmarkRun.WAITING
 
 
 def judge_run(run: BenchmarkRun, rerun: Rerun) -> list[Regression]:

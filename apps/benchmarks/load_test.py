@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from django.conf import settings
 from django.db import models
-from django.utils import timezone
+
+from .work import Work
 
 
-class LoadTest(models.Model):
+class LoadTest(Work):
     """What it measured is in ``run``, as of any benchmark; ``lines`` are its own words."""
-
-    class State(models.TextChoices):
-        QUEUED = "queued", "Queued"
-        RUNNING = "running", "Running"
-        DONE = "done", "Done"
-        FAILED = "failed", "Failed"
-        STOPPED = "stopped", "Stopped"
-        LOST = "lost", "Lost"
 
     class Verdict(models.TextChoices):
         MET = "met", "Met"
@@ -28,9 +20,6 @@ class LoadTest(models.Model):
         STEPS = "steps", "Steps: ten of them, to find how many are too many"
         SPIKE = "spike", "Spike: a tenth, then all at once, then a tenth"
 
-    WAITING = (State.QUEUED, State.RUNNING)
-
-    state = models.CharField(max_length=8, choices=State.choices, default=State.QUEUED)
     verdict = models.CharField(max_length=8, choices=Verdict.choices, blank=True)
     target = models.CharField(max_length=200)
     users = models.PositiveIntegerField()
@@ -39,26 +28,14 @@ class LoadTest(models.Model):
     shape = models.CharField(max_length=8, choices=Shape.choices, blank=True)
     same_limits = models.BooleanField(default=False)
     own_addresses = models.BooleanField(default=False)
-    requested_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+"
-    )
-    queued_at = models.DateTimeField(default=timezone.now)
-    started_at = models.DateTimeField(null=True, blank=True)
-    ended_at = models.DateTimeField(null=True, blank=True)
-    seen_at = models.DateTimeField(
-        null=True, blank=True, help_text="The last sign of life of the worker that runs it."
-    )
-    stop_asked = models.BooleanField(default=False)
     progress = models.JSONField(default=dict)
     lines = models.JSONField(default=list)
     reasons = models.JSONField(default=list)
-    note = models.TextField(blank=True)
     run = models.ForeignKey(
         "benchmarks.BenchmarkRun", models.SET_NULL, null=True, blank=True, related_name="+"
     )
 
-    class Meta:
-        ordering = ["-queued_at", "-pk"]
+    class Meta(Work.Meta):
         constraints = [
             # Two at once load each other.
             models.UniqueConstraint(
@@ -70,15 +47,3 @@ class LoadTest(models.Model):
 
     def __str__(self) -> str:
         return f"load test {self.pk}"
-
-    @property
-    def waits(self) -> bool:
-        return self.state in self.WAITING
-
-    @property
-    def stopping(self) -> bool:
-        return self.stop_asked and self.state == self.State.RUNNING
-
-    @property
-    def shown_state(self) -> str:
-        return "Stopping" if self.stopping else str(self.State(self.state).label)

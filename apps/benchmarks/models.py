@@ -8,6 +8,8 @@ from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
+from .work import Work
+
 
 class Machine(models.Model):
     """Where a run took place, by what of it does not change from one run to the next.
@@ -50,19 +52,11 @@ class Metric(models.Model):
         return " ".join(part for part in (self.benchmark, self.metric, self.contestant) if part)
 
 
-class BenchmarkRun(models.Model):
+class BenchmarkRun(Work):
     """One run of a set of benchmarks, from its request to its end.
 
     ``uid`` is the same wherever the run is imported.
     """
-
-    class State(models.TextChoices):
-        QUEUED = "queued", "Queued"
-        RUNNING = "running", "Running"
-        DONE = "done", "Done"
-        FAILED = "failed", "Failed"
-        STOPPED = "stopped", "Stopped"
-        LOST = "lost", "Lost"
 
     class Trigger(models.TextChoices):
         STAFF = "staff", "Staff"
@@ -74,25 +68,14 @@ class BenchmarkRun(models.Model):
         IMPORT = "import", "Imported"
 
     uid = models.UUIDField(unique=True, null=True, default=uuid.uuid4, editable=False)
-    state = models.CharField(max_length=8, choices=State.choices, default=State.QUEUED)
     trigger = models.CharField(max_length=8, choices=Trigger.choices)
     set_name = models.CharField(max_length=20, blank=True)
     chosen = models.JSONField(default=list, help_text="Names of benchmarks, where no set is named.")
-    requested_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+"
-    )
     rerun_of = models.ForeignKey("self", models.SET_NULL, null=True, blank=True)
     machine = models.ForeignKey(Machine, models.PROTECT, null=True, blank=True)
     commit = models.CharField(max_length=40, blank=True)
     dirty = models.BooleanField(default=False)
     branch = models.CharField(max_length=200, blank=True)
-    queued_at = models.DateTimeField(default=timezone.now)
-    started_at = models.DateTimeField(null=True, blank=True)
-    ended_at = models.DateTimeField(null=True, blank=True)
-    seen_at = models.DateTimeField(
-        null=True, blank=True, help_text="The last sign of life of the worker that runs it."
-    )
-    stop_asked = models.BooleanField(default=False)
     judged_at = models.DateTimeField(null=True, blank=True)
     done = models.PositiveIntegerField(default=0)
     total = models.PositiveIntegerField(default=0)
@@ -101,10 +84,8 @@ class BenchmarkRun(models.Model):
     loop_us = models.FloatField(null=True, blank=True, help_text="A fixed loop of arithmetic.")
     ping_us = models.FloatField(null=True, blank=True, help_text="PING of the run's own server.")
     errors = models.JSONField(default=list)
-    note = models.TextField(blank=True)
 
-    class Meta:
-        ordering = ["-queued_at", "-pk"]
+    class Meta(Work.Meta):
         constraints = [
             # Two that measure at once measure each other.
             models.UniqueConstraint(
@@ -125,15 +106,6 @@ class BenchmarkRun(models.Model):
 
     def __str__(self) -> str:
         return f"run {self.pk}"
-
-    @property
-    def stopping(self) -> bool:
-        """Its worker still measures: nobody else may until it has let go."""
-        return self.stop_asked and self.state == self.State.RUNNING
-
-    @property
-    def shown_state(self) -> str:
-        return "Stopping" if self.stopping else str(self.State(self.state).label)
 
 
 class Measurement(models.Model):

@@ -6,12 +6,17 @@ from collections.abc import Callable
 from typing import Any
 
 from django import forms
-from django.contrib import messages
+from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
+from unfold.decorators import display
+
+from ..templatetags.figures import ago, lasted
+from ..work import Work
 
 STATE_LABELS = {
     "Done": "success",
@@ -56,6 +61,27 @@ class PageAdmin(ModelAdmin):  # type: ignore[misc]
             **context,
         }
         return TemplateResponse(request, template, whole)
+
+
+class WorkAdmin(PageAdmin):
+    """Of what a worker carries out."""
+
+    actions = None
+
+    class Media:
+        css = {"all": ["benchmarks/pages.css"]}
+
+    @display(description="state", ordering="state", label=STATE_LABELS)  # type: ignore[untyped-decorator]
+    def shown_state(self, work: Work) -> str:
+        return work.shown_state
+
+    @admin.display(description="asked for", ordering="queued_at")
+    def asked(self, work: Work) -> SafeString:
+        return ago(work.queued_at)
+
+    @admin.display(description="took")
+    def took(self, work: Work) -> str:
+        return lasted(work.started_at, work.ended_at) if work.started_at and work.ended_at else ""
 
 
 def attempt(request: HttpRequest, work: Callable[[], object], success: str) -> None:

@@ -12,7 +12,6 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.urls import path, reverse
 from django.utils import timezone
-from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 from unfold.decorators import display
 from unfold.widgets import (
@@ -24,8 +23,7 @@ from unfold.widgets import (
 from ..load_test import LoadTest
 from ..load_testing import refusal
 from ..queueing import enqueue_load_test
-from ..templatetags.figures import ago, lasted
-from .base import STATE_LABELS, PageAdmin, attempt, back
+from .base import WorkAdmin, attempt, back
 
 State = LoadTest.State
 LIST = "admin:benchmarks_loadtest_changelist"
@@ -77,26 +75,14 @@ class StartForm(forms.Form):
 
 
 @admin.register(LoadTest)
-class LoadTestAdmin(PageAdmin):
+class LoadTestAdmin(WorkAdmin):
     list_display = ("test", "shown_state", "shown_verdict", "what", "target", "asked", "took")
     list_filter = ("state", "verdict", "target")
     list_before_template = "benchmarks/load_test_start.html"
-    actions = None
-
-    class Media:
-        css = {"all": ["benchmarks/pages.css"]}
 
     @admin.display(description="load test", ordering="pk")
     def test(self, test: LoadTest) -> str:
         return f"Load test {test.pk}"
-
-    @display(  # type: ignore[untyped-decorator]
-        description="state",
-        ordering="state",
-        label=STATE_LABELS,
-    )
-    def shown_state(self, test: LoadTest) -> str:
-        return test.shown_state
 
     @display(  # type: ignore[untyped-decorator]
         description="verdict",
@@ -109,14 +95,6 @@ class LoadTestAdmin(PageAdmin):
     @admin.display(description="what")
     def what(self, test: LoadTest) -> str:
         return what(test)
-
-    @admin.display(description="asked for", ordering="queued_at")
-    def asked(self, test: LoadTest) -> SafeString:
-        return ago(test.queued_at)
-
-    @admin.display(description="took")
-    def took(self, test: LoadTest) -> str:
-        return lasted(test.started_at, test.ended_at) if test.started_at and test.ended_at else ""
 
     def get_urls(self) -> list[Any]:
         wrap = self.admin_site.admin_view

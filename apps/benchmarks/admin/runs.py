@@ -9,17 +9,14 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.urls import path, reverse
-from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
-from unfold.decorators import display
 
 from .. import comparison
 from ..models import BenchmarkRun
 from ..sets import SETS
 from ..strip import strip
-from ..templatetags.figures import ago, lasted
 from . import actions
-from .base import STATE_LABELS, PageAdmin, attempt, back
+from .base import WorkAdmin, attempt, back
 
 State = BenchmarkRun.State
 LIST = "admin:benchmarks_benchmarkrun_changelist"
@@ -29,28 +26,16 @@ OTHERS = 30
 
 
 @admin.register(BenchmarkRun)
-class BenchmarkRunAdmin(PageAdmin):
-    list_display = ("run", "shown_state", "what", "trigger", "of", "branch", "on", "queued", "took")
+class BenchmarkRunAdmin(WorkAdmin):
+    list_display = ("run", "shown_state", "what", "trigger", "of", "branch", "on", "asked", "took")
     list_filter = ("state", "trigger", "set_name", "branch", "machine")
     list_select_related = ("machine",)
     search_fields = ("commit", "branch", "note")
     list_before_template = "benchmarks/run_now.html"
-    actions = None
-
-    class Media:
-        css = {"all": ["benchmarks/pages.css"]}
 
     @admin.display(description="run", ordering="pk")
     def run(self, run: BenchmarkRun) -> str:
         return f"Run {run.pk}"
-
-    @display(  # type: ignore[untyped-decorator]
-        description="state",
-        ordering="state",
-        label=STATE_LABELS,
-    )
-    def shown_state(self, run: BenchmarkRun) -> str:
-        return run.shown_state
 
     @admin.display(description="what")
     def what(self, run: BenchmarkRun) -> str:
@@ -63,14 +48,6 @@ class BenchmarkRunAdmin(PageAdmin):
     @admin.display(description="machine", ordering="machine")
     def on(self, run: BenchmarkRun) -> str:
         return str(run.machine or "")
-
-    @admin.display(description="asked for", ordering="queued_at")
-    def queued(self, run: BenchmarkRun) -> SafeString:
-        return ago(run.queued_at)
-
-    @admin.display(description="took")
-    def took(self, run: BenchmarkRun) -> str:
-        return lasted(run.started_at, run.ended_at) if run.started_at and run.ended_at else ""
 
     def get_urls(self) -> list[Any]:
         wrap = self.admin_site.admin_view
@@ -85,7 +62,7 @@ class BenchmarkRunAdmin(PageAdmin):
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponseBase:
-        waiting = BenchmarkRun.objects.filter(state__in=(State.QUEUED, State.RUNNING))
+        waiting = BenchmarkRun.objects.filter(state__in=BenchmarkRun.WAITING)
         context = {
             "title": "Benchmark runs",
             "sets": SETS,
