@@ -76,5 +76,5 @@ def _says(field: Field) -> str:  # type: ignore[type-arg]
     said = str(field.help_text or "")
     if not said and str(field.verbose_name) != field.name.replace("_", " "):
         said = f"{str(field.verbose_name)[:1].upper()}{str(field.verbose_name)[1:]}."
-    values = ", ".join(code(str(value)) for value, _ in field.flatchoices)
+    values = ", ".join(code(str(value)) if value else "nothing" for value, _ in field.flatchoices)
     return f"{said} One of {values}.".strip() if values else said
