@@ -7,28 +7,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from typing import Any
+
+from apps.ratelimits import charting
+from apps.ratelimits.charting import BLUE, CLEAR, RED, milliseconds, uprights
 
 from ..models import Regression
 from ..series import Point, Series
 from ..templatetags.figures import exact, figure
 from .happenings import Happening
 
-GREY = "#9ca3af"
-BLUE, RED, ORANGE, GREEN = "#3b82f6", "#dc2626", "#ea580c", "#16a34a"
-PURPLE = "#a855f7"
-CLEAR = "rgba(0, 0, 0, 0)"
+ORANGE, GREEN, PURPLE = "#ea580c", "#16a34a", "#a855f7"
 
 
 def data(series: Series, drawn: Sequence[int], happened: Iterable[Happening]) -> str:
     points = [series.points[place] for place in drawn]
-    levels = [(series.points[place].at, "Another level begins") for place in series.change_points]
+    levels = [series.points[place].at for place in series.change_points]
+    changed = [(at, ["Another level begins", exact(at)]) for at in levels]
+    marks = [(one.at, [f"{one.kind}: {one.text}", exact(one.at)]) for one in happened]
     edges = _extent(series, points)
     datasets = [
         *_medians(series, points),
-        _lines("Level changes", PURPLE, [], edges, levels),
-        _lines("Happened", GREY, [2, 4], edges, [(o.at, f"{o.kind}: {o.text}") for o in happened]),
+        uprights("Level changes", changed, edges, colour=PURPLE, dash=(), width=1.5),
+        uprights("Happened", marks, edges, width=1.5),
         *_band(series, points),
         *_spread(points),
     ]
@@ -38,27 +39,7 @@ def data(series: Series, drawn: Sequence[int], happened: Iterable[Happening]) ->
 def options(series: Series, drawn: Sequence[int]) -> str:
     bottom, top = _extent(series, [series.points[place] for place in drawn])
     unit = series.metric.unit
-    ticks = {"color": GREY, "maxRotation": 0, "maxTicksLimit": 8}
-    grid = {"tickWidth": 0, "color": GREY}
-    return json.dumps(
-        {
-            "animation": False,
-            "responsive": True,
-            "maintainAspectRatio": False,
-            "interaction": {"mode": "nearest", "axis": "xy", "intersect": False},
-            "plugins": {"legend": {"display": False}, "tooltip": {"displayColors": False}},
-            "scales": {
-                "x": {"type": "linear", "ticks": ticks, "grid": {**grid, "display": False}},
-                "y": {
-                    "min": bottom,
-                    "max": top,
-                    "ticks": {"color": GREY, "maxTicksLimit": 7, "includeBounds": False},
-                    "grid": grid,
-                    "title": {"display": bool(unit), "text": unit, "color": GREY},
-                },
-            },
-        }
-    )
+    return json.dumps(charting.options((bottom, top), unit=unit, x_ticks=8, y_ticks=7))
 
 
 def _extent(series: Series, points: Sequence[Point]) -> tuple[float, float]:
@@ -124,8 +105,8 @@ def _medians(series: Series, points: Sequence[Point]) -> list[dict[str, Any]]:
 
 def _spread(points: Sequence[Point]) -> list[dict[str, Any]]:
     """Half of a run's samples lie within its MAD."""
-    low = [{"x": _ms(point.at), "y": point.median - point.mad} for point in points]
-    high = [{"x": _ms(point.at), "y": point.median + point.mad} for point in points]
+    low = [{"x": milliseconds(point.at), "y": point.median - point.mad} for point in points]
+    high = [{"x": milliseconds(point.at), "y": point.median + point.mad} for point in points]
     return [
         _edge("Spread, low", low, order=8),
         {**_edge("Spread", high, order=9), "fill": "-1", "backgroundColor": "#3b82f633"},
@@ -136,7 +117,7 @@ def _band(series: Series, points: Sequence[Point]) -> list[dict[str, Any]]:
     """Flat, over the whole of the period: where a run is no suspect, and the baseline's median."""
     if series.band is None:
         return []
-    ends = (_ms(points[0].at), _ms(points[-1].at))
+    ends = (milliseconds(points[0].at), milliseconds(points[-1].at))
 
     def flat(value: float) -> list[dict[str, float]]:
         return [{"x": x, "y": value} for x in ends]
@@ -155,39 +136,6 @@ def _band(series: Series, points: Sequence[Point]) -> list[dict[str, Any]]:
             "borderDash": [6, 4],
         },
     ]
-
-
-def _lines(
-    label: str,
-    colour: str,
-    dash: list[int],
-    edges: tuple[float, float],
-    marks: Iterable[tuple[datetime, str]],
-) -> dict[str, Any]:
-    """Upright lines, each with a mark on top that says what it is."""
-    bottom, top = edges
-    dots: list[dict[str, Any]] = []
-    for at, text in marks:
-        said = [text, exact(at)]
-        dots += [
-            {"x": _ms(at), "y": bottom, "quiet": True},
-            {"x": _ms(at), "y": top, "said": said},
-            {"x": _ms(at), "y": None},
-        ]
-    return {
-        "label": label,
-        "data": dots,
-        "borderColor": colour,
-        "backgroundColor": colour,
-        "borderWidth": 1.5,
-        "borderDash": dash,
-        "pointRadius": [0, 4, 0] * (len(dots) // 3),
-        "pointHitRadius": [0, 8, 0] * (len(dots) // 3),
-        "pointStyle": "rectRot" if dash else "rect",
-        "spanGaps": False,
-        "clip": False,
-        "order": 4,
-    }
 
 
 def _edge(label: str, dots: list[dict[str, float]], order: int) -> dict[str, Any]:
@@ -211,7 +159,7 @@ def _dot(point: Point, unit: str, said: str = "") -> dict[str, Any]:
         point.note,
     ]
     return {
-        "x": _ms(point.at),
+        "x": milliseconds(point.at),
         "y": point.median,
         "run": point.run,
         "said": [line for line in lines if line],
@@ -221,7 +169,3 @@ def _dot(point: Point, unit: str, said: str = "") -> dict[str, Any]:
 def _said(regression: Regression) -> str:
     word = "Better" if regression.better else "Worse"
     return f"{word}: {Regression.State(regression.state).label.lower()}"
-
-
-def _ms(at: datetime) -> int:
-    return round(at.timestamp() * 1000)

@@ -1,5 +1,5 @@
 """One metric of a source as the theme's Chart.js draws it: low to high shaded, the mean, and the
-alert's threshold. ``health.js`` adds what JSON cannot say."""
+alert's threshold."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import Any
 
 from django.utils import timezone
 
+from apps.ratelimits import charting
+from apps.ratelimits.charting import BLUE, CLEAR, RED, milliseconds
+
 from ..history import Point
 from ..metrics import Metric, Unit
 from .edits import Edit
 from .standing import shown
 
-GREY, BLUE, RED = "#9ca3af", "#3b82f6", "#dc2626"
-CLEAR = "rgba(0, 0, 0, 0)"
 SCALES = {
     Unit.US: (1_000.0, "ms"),
     Unit.BYTES: (2.0**20, "MiB"),
@@ -32,10 +33,11 @@ def data(
 ) -> str:
     scale, _ = SCALES[metric.unit]
     top = _top(points, threshold) / scale
+    marks = [(edit.at, [edit.text, _clock(edit.at)]) for edit in edits]
     sets = [
         _line("Mean", points, lambda point: point.mean, scale, metric.unit),
         *_threshold(points, threshold, scale, metric.unit),
-        _edits(edits, top),
+        charting.uprights("Limits edited", marks, (0, top)),
         _edge("Low", points, lambda point: point.low, scale),
         {
             **_edge("Low to high", points, lambda point: point.high, scale),
@@ -48,33 +50,8 @@ def data(
 
 def options(metric: Metric, points: Sequence[Point], threshold: float | None) -> str:
     scale, unit = SCALES[metric.unit]
-    ticks = {"color": GREY, "maxRotation": 0, "maxTicksLimit": 5}
-    grid = {"tickWidth": 0, "color": GREY}
-    return json.dumps(
-        {
-            "animation": False,
-            "responsive": True,
-            "maintainAspectRatio": False,
-            "interaction": {"mode": "nearest", "axis": "xy", "intersect": False},
-            "plugins": {"legend": {"display": False}, "tooltip": {"displayColors": False}},
-            "scales": {
-                "x": {
-                    "type": "linear",
-                    "min": _ms(points[0].at),
-                    "max": _ms(points[-1].at),
-                    "ticks": ticks,
-                    "grid": {**grid, "display": False},
-                },
-                "y": {
-                    "min": 0,
-                    "max": _top(points, threshold) / scale,
-                    "ticks": {"color": GREY, "maxTicksLimit": 5, "includeBounds": False},
-                    "grid": grid,
-                    "title": {"display": bool(unit), "text": unit, "color": GREY},
-                },
-            },
-        }
-    )
+    top = _top(points, threshold) / scale
+    return json.dumps(charting.options((0, top), (points[0].at, points[-1].at), unit=unit))
 
 
 def _top(points: Sequence[Point], threshold: float | None) -> float:
@@ -85,9 +62,9 @@ def _top(points: Sequence[Point], threshold: float | None) -> float:
 
 def _line(label: str, points: Sequence[Point], part: Any, scale: float, unit: Unit) -> Any:
     dots = [
-        {"x": _ms(point.at), "y": None}
+        {"x": milliseconds(point.at), "y": None}
         if point.mean is None
-        else {"x": _ms(point.at), "y": part(point) / scale, "said": _said(point, unit)}
+        else {"x": milliseconds(point.at), "y": part(point) / scale, "said": _said(point, unit)}
         for point in points
     ]
     # A point between two gaps would be no line: it is drawn as one.
@@ -113,7 +90,7 @@ def _line(label: str, points: Sequence[Point], part: Any, scale: float, unit: Un
 
 
 def _said(point: Point, unit: Unit) -> list[str]:
-    at = timezone.localtime(point.at).strftime("%d %b %Y, %H:%M:%S")
+    at = _clock(point.at)
     if point.low == point.high:
         return [shown(point.mean, unit), at]
     between = f"{shown(point.low, unit)} to {shown(point.high, unit)}"
@@ -129,7 +106,7 @@ def _threshold(
     return [
         {
             "label": f"Alert above {shown(threshold, unit)}",
-            "data": [{"x": _ms(at), "y": threshold / scale} for at in ends],
+            "data": [{"x": milliseconds(at), "y": threshold / scale} for at in ends],
             "borderColor": RED,
             "borderWidth": 1.5,
             "borderDash": [6, 4],
@@ -140,34 +117,9 @@ def _threshold(
     ]
 
 
-def _edits(edits: Iterable[Edit], top: float) -> dict[str, Any]:
-    dots: list[dict[str, Any]] = []
-    for edit in edits:
-        at = timezone.localtime(edit.at).strftime("%d %b %Y, %H:%M:%S")
-        dots += [
-            {"x": _ms(edit.at), "y": 0},
-            {"x": _ms(edit.at), "y": top, "said": [edit.text, at]},
-            {"x": _ms(edit.at), "y": None},
-        ]
-    return {
-        "label": "Limits edited",
-        "data": dots,
-        "borderColor": GREY,
-        "backgroundColor": GREY,
-        "borderWidth": 1,
-        "borderDash": [2, 4],
-        "pointStyle": "rectRot",
-        "pointRadius": [0, 4, 0] * (len(dots) // 3),
-        "pointHitRadius": [0, 8, 0] * (len(dots) // 3),
-        "spanGaps": False,
-        "clip": False,
-        "order": 3,
-    }
-
-
 def _edge(label: str, points: Sequence[Point], part: Any, scale: float) -> dict[str, Any]:
     dots = [
-        {"x": _ms(point.at), "y": None if part(point) is None else part(point) / scale}
+        {"x": milliseconds(point.at), "y": None if part(point) is None else part(point) / scale}
         for point in points
     ]
     return {
@@ -181,5 +133,5 @@ def _edge(label: str, points: Sequence[Point], part: Any, scale: float) -> dict[
     }
 
 
-def _ms(at: datetime) -> int:
-    return round(at.timestamp() * 1000)
+def _clock(at: datetime) -> str:
+    return timezone.localtime(at).strftime("%d %b %Y, %H:%M:%S")

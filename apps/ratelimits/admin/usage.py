@@ -107,7 +107,7 @@ class ShowsUsage:
             "media": self.media
             + forms.Media(
                 css={"all": ["ratelimits/sweeps.css"]},
-                js=[forms.Script("ratelimits/usage.js", defer=True)],  # type: ignore[list-item]
+                js=[forms.Script("ratelimits/charts.js", defer=True)],  # type: ignore[list-item]
             ),
             "themed": apps.is_installed("unfold"),
             "limit": limit,

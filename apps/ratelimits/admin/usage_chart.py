@@ -1,4 +1,4 @@
-"""A limit's usage as the theme's Chart.js draws it. ``usage.js`` adds what JSON cannot say."""
+"""A limit's usage as the theme's Chart.js draws it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Any
 
 from django.utils import timezone
 
+from ..charting import BLUE, RED, milliseconds, options, uprights
 from ..history import Edit
 from ..usage_history import Point
 
-GREY, BLUE, RED, AMBER = "#9ca3af", "#3b82f6", "#dc2626", "#d97706"
+AMBER = "#d97706"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,24 +57,24 @@ def chart(
     end = points[-1].at + length
     top = max([getattr(point, line.part) for point in points for line in lines] + [1]) * 1.1
     sets = [_line(line, points, end) for line in lines]
-    data = {"datasets": [*sets, _edits(edits, top)]}
-    return Chart(
-        title, lines, json.dumps(data), json.dumps(_options(points[0].at, max(end, until), top))
-    )
+    marks = [(edit.at, [f"{edit} by {edit.who}" if edit.who else str(edit)]) for edit in edits]
+    marks = [(at, [*said, _clock(at)]) for at, said in marks]
+    data = {"datasets": [*sets, uprights("edited", marks, (0, top))]}
+    shown = options((0, top), (points[0].at, max(end, until)), x_ticks=6, whole=True)
+    return Chart(title, lines, json.dumps(data), json.dumps(shown))
 
 
 def _line(line: Line, points: Sequence[Point], end: datetime) -> dict[str, Any]:
     dots: list[dict[str, Any]] = [
         {
-            "x": _ms(point.at),
+            "x": milliseconds(point.at),
             "y": getattr(point, line.part),
-            "said": f"{getattr(point, line.part):,} {line.label}",
-            "at": _clock(point.at),
+            "said": [f"{getattr(point, line.part):,} {line.label}", _clock(point.at)],
         }
         for point in points
     ]
     # A number is of the time that begins at its point: the last one's too is drawn to its end.
-    dots.append({"x": _ms(end), "y": dots[-1]["y"]})
+    dots.append({"x": milliseconds(end), "y": dots[-1]["y"]})
     return {
         "label": line.label,
         "data": dots,
@@ -90,62 +91,5 @@ def _line(line: Line, points: Sequence[Point], end: datetime) -> dict[str, Any]:
     }
 
 
-def _edits(edits: Iterable[Edit], top: float) -> dict[str, Any]:
-    dots: list[dict[str, Any]] = []
-    for edit in edits:
-        who = f" by {edit.who}" if edit.who else ""
-        dots += [
-            {"x": _ms(edit.at), "y": 0},
-            {"x": _ms(edit.at), "y": top, "said": f"{edit}{who}", "at": _clock(edit.at)},
-            {"x": _ms(edit.at), "y": None},
-        ]
-    return {
-        "label": "edited",
-        "data": dots,
-        "borderColor": GREY,
-        "backgroundColor": GREY,
-        "borderWidth": 1,
-        "borderDash": [2, 4],
-        "pointStyle": "rectRot",
-        "pointRadius": [0, 4, 0] * (len(dots) // 3),
-        "pointHitRadius": [0, 8, 0] * (len(dots) // 3),
-        "spanGaps": False,
-        "clip": False,
-        "order": 3,
-    }
-
-
-def _options(begin: datetime, end: datetime, top: float) -> dict[str, Any]:
-    grid = {"tickWidth": 0, "color": GREY}
-    return {
-        "animation": False,
-        "responsive": True,
-        "maintainAspectRatio": False,
-        "interaction": {"mode": "nearest", "axis": "xy", "intersect": False},
-        "plugins": {"legend": {"display": False}, "tooltip": {"displayColors": False}},
-        "scales": {
-            "x": {
-                "type": "linear",
-                "min": _ms(begin),
-                "max": _ms(end),
-                "ticks": {"color": GREY, "maxRotation": 0, "maxTicksLimit": 6},
-                "grid": {**grid, "display": False},
-            },
-            "y": {
-                "min": 0,
-                "max": top,
-                "ticks": {
-                    "color": GREY, "maxTicksLimit": 5, "includeBounds": False, "precision": 0,
-                },
-                "grid": grid,
-            },
-        },
-    }  # fmt: skip
-
-
 def _clock(at: datetime) -> str:
     return timezone.localtime(at).strftime("%d %b %Y, %H:%M")
-
-
-def _ms(at: datetime) -> int:
-    return round(at.timestamp() * 1000)

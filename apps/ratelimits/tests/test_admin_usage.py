@@ -85,7 +85,7 @@ def test_numbers_first_then_charts_and_the_same_as_a_table(staff, limit):
         assert f"<dt>{label}</dt><dd>{number}</dd>" in said
     denied = drawn(said, "denied")
     assert len(denied) == 61  # Without the minute under way, with the end of the last.
-    assert [dot["said"] for dot in denied if dot["y"]] == ["300 denied"]
+    assert [dot["said"][0] for dot in denied if dot["y"]] == ["300 denied"]
     assert sum(dot["y"] for dot in drawn(said, "allowed")[:-1]) == 1_202
     assert {dot["y"] for dot in drawn(said, "would have denied")} == {0, 2}
     table = said[said.index('id="points"') :]
@@ -125,7 +125,7 @@ def test_its_edits_are_beside_it_and_no_others(staff, limit):
     for words in ("api made", "api edited: quota", "override"):
         assert words in edits
     assert "other" not in edits
-    marks = [dot["said"] for dot in drawn(said, "edited") if "said" in dot]
+    marks = [dot["said"][0] for dot in drawn(said, "edited") if "said" in dot]
     assert "api edited: quota" in marks
     assert len(marks) == 3
 

@@ -3,8 +3,8 @@
 "use strict";
 
 addEventListener("load", () => {
-  const charts = document.querySelector("#charts");
-  if (!charts) return;
+  const charts = document.querySelector("[data-zone]");
+  if (!charts || typeof Chart === "undefined") return;
   const { zone, language } = charts.dataset;
   const day = new Intl.DateTimeFormat(language, { timeZone: zone, day: "numeric", month: "short" });
   const hour = new Intl.DateTimeFormat(language, {
