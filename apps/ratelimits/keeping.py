@@ -37,15 +37,18 @@ class Told:
     source: str = ""
 
 
-def told(before: RateLimit, after: RateLimit, sample: Sample) -> Told:
-    """Of a limit as it is saved and as the form would save it; ``sample`` is of the former. Raises
-    PolicyError where either has no rate that can be enforced."""
+def told(before: RateLimit, after: RateLimit, sample: Sample, overrides: int = 0) -> Told:
+    """Of a limit as it is saved and as the form would save it; ``sample`` is of the former, and
+    ``overrides`` how many may hold somebody to another quota: whose counts are theirs, no digest
+    tells. Raises PolicyError where either has no rate that can be enforced."""
     old, new = before.as_rate(), after.as_rate()
     counted = sample.number(_at(old, is_counted))
     over = sample.number(_at(old, is_denied))
     now = f"{_clients(counted, sample)} {_have(counted)} something counted"
     now += f"; {over:,} of them {_are(over)} over the quota right now." if over else "."
     source = _source(sample, sample.found(_at(old, is_counted)))
+    if overrides:
+        source += f"; as if there were no override ({overrides:,} may be about some of them)"
     afresh = "Everyone begins with a full quota"
     afresh += f", the {over:,} over it too." if over else "."
     if not counted:

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
+from django.db.models import Q
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
@@ -18,7 +19,7 @@ from redis.exceptions import NoPermissionError
 from .. import conf, keeping, ruleset
 from ..engine import get_engine
 from ..keeping import Told
-from ..models import RateLimit
+from ..models import Override, RateLimit
 from ..policy.errors import PolicyError
 from ..storage.counted import Sample, sample
 from ..storage.errors import Unavailable
@@ -82,8 +83,9 @@ class TellsWhoIsCounted:
 
 
 def _told(before: RateLimit, after: RateLimit) -> dict[str, Told | str]:
+    overrides = Override.objects.filter(Q(limit=before.pk) | Q(limit=None)).count()
     try:
-        return {"told": keeping.told(before, after, _sample(before))}
+        return {"told": keeping.told(before, after, _sample(before), overrides)}
     except PolicyError:
         return {"problem": "Nobody: the limit cannot be enforced as it is."}
     except Unavailable as error:

@@ -33,6 +33,14 @@ def test_how_things_stand():
     assert found.source == "Counted just now, all keys looked at"
 
 
+def test_overrides_are_left_aside_and_that_is_said():
+    found = told(limit(), limit(quota=5), of(1, 5, 10), overrides=2)
+    assert found.source == (
+        "Counted just now, all keys looked at; as if there were no override (2 may be about some "
+        "of them)"
+    )
+
+
 def test_with_nobody_counted_nobody_notices():
     found = told(limit(), limit(quota=1), of())
     assert found.now == "Nobody has anything counted right now: kept or afresh makes no difference."
