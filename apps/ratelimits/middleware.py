@@ -22,6 +22,7 @@ from .caller import Callers
 from .engine import Engine, get_engine
 from .errors import RateLimited
 from .exempt_paths import ExemptPaths
+from .policy.client_ip import remembering
 from .policy.facts import RequestFacts
 from .request_facts import request_facts
 
@@ -40,6 +41,7 @@ class RateLimitMiddleware:
         self.get_response = get_response
         self.config = config
         self.callers = Callers(config.key_validator)
+        self._address_of = remembering(config.trusted_proxies, config.ipv6_prefix)
         self._exempt_paths: ExemptPaths | None = None
         self.is_async = iscoroutinefunction(get_response)
         if self.is_async:
@@ -139,5 +141,9 @@ class RateLimitMiddleware:
     def _facts(self, request: HttpRequest, engine: Engine) -> RequestFacts:
         index = engine.index
         return request_facts(
-            request, self.config, with_route=index.needs_route, with_host=index.needs_host
+            request,
+            self.config,
+            with_route=index.needs_route,
+            with_host=index.needs_host,
+            address_of=self._address_of,
         )

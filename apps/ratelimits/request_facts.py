@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from django.contrib.auth.models import AbstractUser
 from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest
@@ -18,20 +20,20 @@ def request_facts(
     *,
     with_route: bool = False,
     with_host: bool = True,
+    address_of: Callable[[str, str], str] | None = None,
 ) -> RequestFacts:
     """What limits may know of a request; the path is what the URL resolver sees. Route and host
-    are looked up only where one of the limits asks for them."""
+    are looked up only where one of the limits asks for them. ``address_of``: what finds the
+    address, where it is kept from one request to the next (``client_ip.remembering``)."""
     meta = request.META
+    peer, forwarded_for = meta.get("REMOTE_ADDR", ""), meta.get("HTTP_X_FORWARDED_FOR", "")
     route, arguments = _route(request) if with_route else ("", ())
     return RequestFacts(
         method=request.method or "",
         path=request.path_info,
-        address=client_address(
-            meta.get("REMOTE_ADDR", ""),
-            meta.get("HTTP_X_FORWARDED_FOR", ""),
-            config.trusted_proxies,
-            config.ipv6_prefix,
-        ),
+        address=address_of(peer, forwarded_for)
+        if address_of
+        else client_address(peer, forwarded_for, config.trusted_proxies, config.ipv6_prefix),
         host=_host(request) if with_host else "",
         route=route,
         arguments=arguments,

@@ -1,5 +1,6 @@
 """The client's address, and what a client can do to it: nothing."""
 
+import tracemalloc
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -12,6 +13,7 @@ from apps.ratelimits.policy.client_ip import (
     in_networks,
     parse_address,
     parse_span,
+    remembering,
 )
 
 PROXIES = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
@@ -39,6 +41,30 @@ NETWORKS = (parse_span("10.0.0.0/8"), parse_span("fd00::/8"))
 )
 def test_only_trusted_proxies_are_believed(peer, forwarded, expected):
     assert client_address(peer, forwarded, PROXIES) == expected
+    address_of = remembering(PROXIES, 64)
+    assert [address_of(peer, forwarded) for _ in range(2)] == [expected] * 2
+
+
+def test_what_is_remembered_is_of_its_own_proxies_and_prefix():
+    behind, alone, wider = remembering(PROXIES, 64), remembering((), 64), remembering(PROXIES, 48)
+    for _ in range(2):
+        assert behind("10.0.0.1", "2001:db8:1:2::3") == "2001:db8:1:2::/64"
+        assert alone("10.0.0.1", "2001:db8:1:2::3") == "10.0.0.1"
+        assert wider("10.0.0.1", "2001:db8:1:2::3") == "2001:db8:1::/48"
+        assert behind("10.0.0.1", "2001:db8:1:9::3") == "2001:db8:1:9::/64"
+
+
+def test_what_clients_send_does_not_fill_the_memory():
+    address_of = remembering(PROXIES, 64)
+    tracemalloc.start()
+    try:
+        for number in range(20_000):
+            address_of("10.0.0.1", f"{'1.1.1.1, ' * 200}, {number}, 203.0.113.9")
+            address_of("10.0.0.1", f"{number}, 203.0.113.9")
+        held_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held_bytes < 3_000_000
 
 
 def test_a_client_lies_in_its_networks():
