@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from django import forms
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest
 from django.template.response import TemplateResponse
-from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
@@ -82,22 +80,3 @@ class WorkAdmin(PageAdmin):
     @admin.display(description="took")
     def took(self, work: Work) -> str:
         return lasted(work.started_at, work.ended_at) if work.started_at and work.ended_at else ""
-
-
-def attempt(request: HttpRequest, work: Callable[[], object], success: str) -> None:
-    """What cannot be done is said on the next page, in the words of whoever refused."""
-    try:
-        work()
-    except ValueError as error:
-        messages.error(request, str(error))
-    else:
-        messages.success(request, success)
-
-
-def back(request: HttpRequest, default: str) -> HttpResponse:
-    """To the page of the button, where that is one of ours."""
-    wanted = request.POST.get("next", "")
-    ours = url_has_allowed_host_and_scheme(
-        wanted, allowed_hosts={request.get_host()}, require_https=request.is_secure()
-    )
-    return HttpResponseRedirect(wanted if ours else default)

@@ -20,10 +20,12 @@ from unfold.widgets import (
     UnfoldBooleanWidget,
 )
 
+from apps.ratelimits.buttons import attempt, back
+
 from ..load_test import LoadTest
 from ..load_testing import refusal
 from ..queueing import enqueue_load_test
-from .base import WorkAdmin, attempt, back
+from .base import WorkAdmin
 
 State = LoadTest.State
 LIST = "admin:benchmarks_loadtest_changelist"

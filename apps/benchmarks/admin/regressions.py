@@ -15,12 +15,14 @@ from django.shortcuts import get_object_or_404
 from django.urls import path, reverse
 from django.views.decorators.http import require_POST
 
+from apps.ratelimits.buttons import attempt, back
+
 from .. import handling
 from .. import regression as rule
 from ..models import BenchmarkRun, Regression
 from ..series import badness, change
 from . import actions
-from .base import PageAdmin, attempt, back
+from .base import PageAdmin
 
 State = Regression.State
 LIST = "admin:benchmarks_regression_changelist"

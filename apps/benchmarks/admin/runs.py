@@ -11,12 +11,14 @@ from django.shortcuts import get_object_or_404
 from django.urls import path, reverse
 from django.views.decorators.http import require_POST
 
+from apps.ratelimits.buttons import attempt, back
+
 from .. import comparison
 from ..models import BenchmarkRun
 from ..sets import SETS
 from ..strip import strip
 from . import actions
-from .base import WorkAdmin, attempt, back
+from .base import WorkAdmin
 
 State = BenchmarkRun.State
 LIST = "admin:benchmarks_benchmarkrun_changelist"

@@ -14,10 +14,12 @@ from django.urls import path, reverse
 from django.utils import timezone
 from django.views.decorators.http import require_POST
 
+from apps.ratelimits.buttons import attempt, back
+
 from .. import alerting, guide, handling
 from ..beside import beside
 from ..models import Alert, AlertRule, Channel, Notification, RuleState, Silence
-from .alert_pages import ALERTS, AlertPageAdmin, attempt, back, may
+from .alert_pages import ALERTS, AlertPageAdmin, may
 
 OVER = 25
 """On a page of what is over."""

@@ -12,9 +12,11 @@ from django.urls import path, reverse
 from django.views.decorators.http import require_POST
 from unfold.widgets import UnfoldAdminPasswordWidget
 
+from apps.ratelimits.buttons import attempt, back
+
 from .. import channels, handling, sealing
 from ..models import Channel, Notification
-from .alert_pages import AlertPageAdmin, attempt, back, may
+from .alert_pages import AlertPageAdmin, may
 
 LIST = "admin:monitoring_channel_changelist"
 

@@ -12,10 +12,12 @@ from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 from unfold.decorators import display
 
+from apps.ratelimits.buttons import attempt, back
+
 from .. import handling
 from ..models import Silence
 from ..templatetags.amounts import moment
-from .alert_pages import AlertPageAdmin, attempt, back
+from .alert_pages import AlertPageAdmin
 
 LIST = "admin:monitoring_silence_changelist"
 
