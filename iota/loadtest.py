@@ -159,7 +159,9 @@ def main(arguments: list[str] | None = None) -> int:
     def interrupted(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, interrupted)
+    # Also where whoever started it has it ignore Ctrl-C, as a shell does of what it starts aside.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupted)
     folder = Path(tempfile.mkdtemp(prefix="iota-loadtest-"))
     try:
         code = run(given, folder)

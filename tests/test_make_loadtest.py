@@ -70,7 +70,10 @@ def test_ctrl_c_ends_all_of_it(tmp_path):
         said += line
     time.sleep(2)
     process.send_signal(signal.SIGINT)
-    rest, _ = process.communicate(timeout=60)
+    try:
+        rest, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 3, said + rest
     assert "stopping site" in rest
     with pytest.raises(ProcessLookupError):
