@@ -15,15 +15,15 @@ demo: .venv/.runtime
 
 # Two at a time, a file each: half of what the tests do is to wait. More would spoil their timing.
 test: .venv/.development
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # Only those that use a database; ONLY= for all.
 ONLY := --only-database
 test-postgres: .venv/.development
-	$(BIN)/python -m pytest -n 2 --dist loadfile --database=postgres $(ONLY) $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --database=postgres $(ONLY) $(ARGS)
 
 coverage: .venv/.development
-	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered $(ARGS)
 
 # The limiter on the newest Django: as a wheel in fresh sites, and its own tests.
 test-django: .venv/.development

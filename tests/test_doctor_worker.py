@@ -27,6 +27,13 @@ PeriodicTask.objects.filter(task="benchmarks.forget_old_runs").update(enabled=Fa
 """
 
 
+NEW = """
+from django.utils import timezone
+from django_celery_beat.models import PeriodicTask
+PeriodicTask.objects.update(last_run_at=None, date_changed=timezone.now())
+"""
+
+
 def findings(worker: Worker, code: int) -> dict[tuple[str, str], dict[str, str]]:
     command = ["doctor", "--only", "workers", "--json"]
     said = json.loads(manage(worker.environment, *command, code=code))
@@ -51,6 +58,7 @@ def test_a_worker_makes_a_diagnosis_and_is_itself_seen(worker, pool):
 
 
 def test_a_queue_without_a_worker_is_told_and_with_one_again_it_is_not(worker):
+    manage(worker.environment, "shell", "-v", "0", "-c", NEW)
     found = findings(worker, 2)
     assert found["no-worker", "queue celery"]["level"] == "error"
     # The rows of the periodic tasks are new: beat may run, and not have written yet.

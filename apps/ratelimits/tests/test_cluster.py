@@ -276,7 +276,7 @@ def test_so_they_do_where_nothing_is_connected_yet_and_one_that_answers_is_heard
 def test_where_one_node_is_silent_its_limits_policy_decides_and_the_others_count(
     make, cluster, policy
 ):
-    limiter = make(redis_timeout_ms=300)
+    limiter = make(redis_timeout_ms=1_000)
     first, second = two_people(cluster)
     counted = Target(limit(Algorithm.FIXED_WINDOW, QUOTA), second)
     lost = Target(limit(Algorithm.FIXED_WINDOW, 1, 2, on_failure=policy), first)

@@ -121,7 +121,7 @@ def test_every_algorithm_and_way_of_counting(limiter, algorithm):
 
 def test_denials_from_memory_and_leases_are_checks_as_well(limiter):
     tally = Tally()
-    leased = rule(quota=50, number=3, lease=10)
+    leased = rule(quota=50, number=3, lease=10, window_us=86_400_000_000)
     for _ in range(60):
         check(limiter, tally, [Target(leased, A)])
     assert limiter.denials.known
