@@ -25,8 +25,6 @@ from . import databases, postgres
 from .clusters import ClusterProcesses
 from .servers import RedisProcess, flavours
 
-PICTURES = "IOTA_PICTURES"
-"""Of tests/e2e/pictures.py."""
 USES = {"db", "transactional_db", "worker"}
 """Fixtures that have a database."""
 OURS = ("IOTA_", "REDIS_", "CELERY_", "DATABASE_")
@@ -92,7 +90,6 @@ def pytest_load_initial_conftests(
     early_config: pytest.Config,
 ) -> Generator[None, object, object]:
     """A wrapper, since pytest-django's own hook loads the settings and is first otherwise."""
-    pictures = os.environ.get(PICTURES)
     for name in [name for name in os.environ if name.startswith(OURS)]:
         del os.environ[name]
     folder = tempfile.mkdtemp(prefix="iota-tests-")
@@ -114,11 +111,7 @@ def pytest_load_initial_conftests(
         IOTA_REDIS_TIMEOUT_MS="1000",
         ALLOWED_HOSTS="testserver,localhost,127.0.0.1",
     )
-    result = yield
-    # Only now: to the settings it would be a variable that they do not know.
-    if pictures:
-        os.environ[PICTURES] = pictures
-    return result
+    return (yield)
 
 
 @pytest.fixture

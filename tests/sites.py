@@ -14,7 +14,6 @@ from typing import Any
 import requests
 
 from . import databases
-from .plugin import PICTURES
 from .servers import RedisProcess, free_port
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -83,9 +82,8 @@ class SiteProcess:
 def environment(folder: Path, redis_url: str, **changes: str) -> dict[str, str]:
     """For a site with a database of its own."""
     # To the settings it would be a variable that they do not know.
-    outer = {name: value for name, value in os.environ.items() if name != PICTURES}
     return {
-        **outer,
+        **os.environ,
         "DATABASE_URL": databases.url_of(folder),
         "REDIS_URL": redis_url,
         **changes,

@@ -1,4 +1,4 @@
-"""Pictures of pages for the docs, where IOTA_PICTURES names a folder for them."""
+"""Pictures of pages for the docs, where PICTURES names a folder for them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from playwright.sync_api import Page
 
 
 def picture(page: Page, name: str) -> None:
-    folder = os.environ.get("IOTA_PICTURES")
+    folder = os.environ.get("PICTURES")
     if folder:
         page.screenshot(path=Path(folder) / f"{name}.png")
