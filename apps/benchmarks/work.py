@@ -47,3 +47,12 @@ class Work(models.Model):
     @property
     def shown_state(self) -> str:
         return "Stopping" if self.stopping else str(self.State(self.state).label)
+
+    def stop(self) -> None:
+        """One that runs keeps its place until its worker has let go: the next one would measure it
+        too. Raises ValueError once it has ended."""
+        row = type(self)._default_manager.filter(pk=self.pk)
+        waiting, running = row.filter(state=self.State.QUEUED), row.filter(state=self.State.RUNNING)
+        stopped = waiting.update(state=self.State.STOPPED, ended_at=timezone.now())
+        if not (stopped or running.update(stop_asked=True)):
+            raise ValueError(f"There is nothing to stop: {self} has ended.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from django.contrib.auth.models import AbstractBaseUser
-from django.utils import timezone
 
 from ..models import BenchmarkRun, Regression
 from ..queueing import enqueue
@@ -47,13 +46,3 @@ def measure_again(regression: Regression, user: AbstractBaseUser) -> BenchmarkRu
     )
     enqueue(run)
     return run
-
-
-def stop(run: BenchmarkRun) -> None:
-    """One that runs keeps its place until its worker has let go, between two benchmarks: the next
-    one would measure it too. Raises ValueError once it has ended."""
-    rows = BenchmarkRun.objects.filter(pk=run.pk)
-    waiting, running = rows.filter(state=State.QUEUED), rows.filter(state=State.RUNNING)
-    stopped = waiting.update(state=State.STOPPED, ended_at=timezone.now())
-    if not (stopped or running.update(stop_asked=True)):
-        raise ValueError(f"There is nothing to stop: {run} has ended.")

@@ -7,11 +7,15 @@ from typing import Any
 from django import forms
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
+from django.urls import reverse
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
+
+from apps.ratelimits.buttons import attempt, back
 
 from ..templatetags.figures import ago, lasted
 from ..work import Work
@@ -65,6 +69,8 @@ class WorkAdmin(PageAdmin):
     """Of what a worker carries out."""
 
     actions = None
+    lost = ""
+    """What becomes of what was stopped, at the end of a sentence."""
 
     class Media:
         css = {"all": ["benchmarks/pages.css"]}
@@ -80,3 +86,15 @@ class WorkAdmin(PageAdmin):
     @admin.display(description="took")
     def took(self, work: Work) -> str:
         return lasted(work.started_at, work.ended_at) if work.started_at and work.ended_at else ""
+
+    def stop_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Asks what is under way to stop; what still waits has ended with that."""
+        self.require(request, "change")
+        work = get_object_or_404(self.model, pk=pk)
+
+        def stop() -> None:
+            work.stop()
+            self.log_change(request, work, "Stopped.")
+
+        attempt(request, stop, f"{work} is to stop{self.lost}.".capitalize())
+        return back(request, reverse(f"admin:benchmarks_{self.opts.model_name}_change", args=[pk]))

@@ -9,7 +9,6 @@ from django.conf import settings
 from django.contrib import admin
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
-from django.shortcuts import get_object_or_404
 from django.urls import path, reverse
 from django.utils import timezone
 from django.views.decorators.http import require_POST
@@ -20,7 +19,7 @@ from unfold.widgets import (
     UnfoldBooleanWidget,
 )
 
-from apps.ratelimits.buttons import attempt, back
+from apps.ratelimits.buttons import attempt
 
 from ..load_test import LoadTest
 from ..load_testing import refusal
@@ -137,18 +136,6 @@ class LoadTestAdmin(WorkAdmin):
             return HttpResponseRedirect(reverse(TEST, args=[made[0].pk]))
         return HttpResponseRedirect(reverse(LIST))
 
-    def stop_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """Asks a load test that runs to stop; one that still waits has ended with that."""
-        self.require(request, "change")
-        test = get_object_or_404(LoadTest, pk=pk)
-
-        def stop() -> None:
-            stop_test(test)
-            self.log_change(request, test, "Stopped.")
-
-        attempt(request, stop, f"Load test {pk} is to stop.")
-        return back(request, reverse(TEST, args=[pk]))
-
     def change_view(
         self,
         request: HttpRequest,
@@ -192,15 +179,6 @@ def started(form: StartForm, user_pk: int | None) -> LoadTest:
         raise ValueError("Not started: another one was asked for at the same moment.")
     enqueue_load_test(made)
     return made
-
-
-def stop_test(test: LoadTest) -> None:
-    """Raises ValueError once it has ended."""
-    rows = LoadTest.objects.filter(pk=test.pk)
-    waiting, running = rows.filter(state=State.QUEUED), rows.filter(state=State.RUNNING)
-    stopped = waiting.update(state=State.STOPPED, ended_at=timezone.now())
-    if not (stopped or running.update(stop_asked=True)):
-        raise ValueError(f"There is nothing to stop: {test} has ended.")
 
 
 def what(test: LoadTest) -> str:

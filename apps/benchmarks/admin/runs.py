@@ -11,7 +11,7 @@ from django.shortcuts import get_object_or_404
 from django.urls import path, reverse
 from django.views.decorators.http import require_POST
 
-from apps.ratelimits.buttons import attempt, back
+from apps.ratelimits.buttons import attempt
 
 from .. import comparison
 from ..models import BenchmarkRun
@@ -34,6 +34,7 @@ class BenchmarkRunAdmin(WorkAdmin):
     list_select_related = ("machine",)
     search_fields = ("commit", "branch", "note")
     list_before_template = "benchmarks/run_now.html"
+    lost = ": nothing of it is kept"
 
     @admin.display(description="run", ordering="pk")
     def run(self, run: BenchmarkRun) -> str:
@@ -87,18 +88,6 @@ class BenchmarkRunAdmin(WorkAdmin):
 
         attempt(request, start, f"The {name} set waits for a worker.")
         return HttpResponseRedirect(reverse(LIST))
-
-    def stop_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """A run is stopped."""
-        self.require(request, "change")
-        run = get_object_or_404(BenchmarkRun, pk=pk)
-
-        def stop() -> None:
-            actions.stop(run)
-            self.log_change(request, run, "Stopped.")
-
-        attempt(request, stop, f"{run} is to stop: nothing of it is kept.".capitalize())
-        return back(request, reverse(RUN, args=[pk]))
 
     def again_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """What a run measured is queued once more."""

@@ -12,6 +12,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
+from django.utils import timezone
 from django.utils.safestring import SafeString, mark_safe
 from django.views.decorators.http import require_POST
 from redis.exceptions import NoPermissionError
@@ -83,7 +84,8 @@ class TellsWhoIsCounted:
 
 
 def _told(before: RateLimit, after: RateLimit) -> dict[str, Told | str]:
-    overrides = Override.objects.filter(Q(limit=before.pk) | Q(limit=None)).count()
+    alive = Q(until=None) | Q(until__gt=timezone.now())
+    overrides = Override.objects.filter(alive, Q(limit=before.pk) | Q(limit=None)).count()
     try:
         return {"told": keeping.told(before, after, _sample(before), overrides)}
     except PolicyError:

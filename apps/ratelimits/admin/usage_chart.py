@@ -57,8 +57,7 @@ def chart(
     end = points[-1].at + length
     top = max([getattr(point, line.part) for point in points for line in lines] + [1]) * 1.1
     sets = [_line(line, points, end) for line in lines]
-    marks = [(edit.at, [f"{edit} by {edit.who}" if edit.who else str(edit)]) for edit in edits]
-    marks = [(at, [*said, _clock(at)]) for at, said in marks]
+    marks = [(edit.at, [_by(edit), _clock(edit.at)]) for edit in edits]
     data = {"datasets": [*sets, uprights("edited", marks, (0, top))]}
     shown = options((0, top), (points[0].at, max(end, until)), x_ticks=6, whole=True)
     return Chart(title, lines, json.dumps(data), json.dumps(shown))
@@ -89,6 +88,10 @@ def _line(line: Line, points: Sequence[Point], end: datetime) -> dict[str, Any]:
         "pointHoverRadius": 3,
         "order": 1,
     }
+
+
+def _by(edit: Edit) -> str:
+    return f"{edit} by {edit.who}" if edit.who else str(edit)
 
 
 def _clock(at: datetime) -> str:
