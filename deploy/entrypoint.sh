@@ -1,7 +1,8 @@
 #!/bin/sh
 # What a container runs. Each ends by SIGTERM: what is under way is finished first.
 #
-#   web         the site, under granian (GRANIAN_WORKERS, GRANIAN_BLOCKING_THREADS)
+#   web         the site, under granian (GRANIAN_WORKERS, GRANIAN_BLOCKING_THREADS,
+#               GRANIAN_BACKPRESSURE: connections of each worker, 4096 where it is not set)
 #   worker      Celery's default queue (CELERY_CONCURRENCY, 2 where it is not set)
 #   monitoring  the watch: one process, since what it does takes turns
 #   benchmarks  measures and loads, alone on its machine
@@ -19,6 +20,12 @@ worker() {
 
 case "$role" in
 web)
+    export GRANIAN_BACKPRESSURE="${GRANIAN_BACKPRESSURE:-4096}"
+    # Each connection is an open file, and 1,024 of these are what many a machine allows at first.
+    files="$(ulimit -Sn)"
+    if [ "$files" != unlimited ] && [ "$files" -lt "$((GRANIAN_BACKPRESSURE + 1024))" ]; then
+        ulimit -Sn "$((GRANIAN_BACKPRESSURE + 1024))" 2>/dev/null || ulimit -Sn "$(ulimit -Hn)"
+    fi
     # Those who are asked to end get as long as compose gives us, less a moment.
     exec granian --interface wsgi --no-ws --workers-kill-timeout "${WEB_STOP_SECONDS:-25}" "$@" \
         iota.wsgi:application

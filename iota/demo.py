@@ -31,6 +31,9 @@ SITE_PROCESSES = 2
 SITE_THREADS = 8
 """Of each: enough to work while others wait for Redis. Granian's own number, 256, made the slowest
 wait three times as long: docs/decisions/0014-a-thousand-users.md."""
+SITE_CONNECTIONS = 4096
+"""Of each: what granian calls backpressure counts connections that are kept open too, and lets
+who comes beyond them wait until another leaves."""
 
 
 class DemoError(Exception):
@@ -205,11 +208,14 @@ def answers(host: str, port: int, path: str) -> bool:
         connection.close()
 
 
+def site_command(host: str, port: int) -> list[str]:
+    command = [str(BIN / "granian"), "--interface", "wsgi", "--host", host, "--port", str(port)]
+    command += ["--workers", str(SITE_PROCESSES), "--blocking-threads", str(SITE_THREADS)]
+    return [*command, "--backpressure", str(SITE_CONNECTIONS), "--no-ws", "iota.wsgi:application"]
+
+
 def start_processes(processes: Processes, environ: dict[str, str], host: str, port: int) -> None:
     """All that serve and work, beside a Valkey and a migrated database that are there."""
-    granian = [str(BIN / "granian"), "--interface", "wsgi", "--host", host, "--port", str(port)]
-    granian += ["--workers", str(SITE_PROCESSES), "--blocking-threads", str(SITE_THREADS)]
-    granian += ["--no-ws", "iota.wsgi:application"]
     celery = [str(BIN / "celery"), "--app", "iota"]
     processes.start("worker", [*celery, "worker", "--concurrency", "1"], environ)
     # Of its own, lest minutes of measuring keep everything else waiting; in one process.
@@ -219,7 +225,7 @@ def start_processes(processes: Processes, environ: dict[str, str], host: str, po
     processes.start("monitoring", [*watching, "--hostname", "monitoring@%h"], environ)
     beat = [*celery, "beat", "--pidfile", ""]
     processes.start("beat", beat, environ)
-    processes.start("site", granian, environ)
+    processes.start("site", site_command(host, port), environ)
 
 
 def run(processes: Processes, var: Path, database: str) -> None:

@@ -12,6 +12,10 @@ from enum import IntEnum
 from .record import Record
 
 
+KINDS = 5
+"""Of errors that the verdict names."""
+
+
 class Exit(IntEnum):
     MET = 0
     MISSED = 1
@@ -43,6 +47,8 @@ class Load:
     longest_ms: float
     requests_per_s: float
     users: int
+    kinds: tuple[tuple[str, int], ...] = ()
+    """What the errors were and how often, the most frequent first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +119,7 @@ def _lines(
         f"p50 {load.p50_ms:,.0f} ms, p99 {load.p99_ms:,.0f} ms, longest {load.longest_ms:,.0f} ms; "
         f"{load.errors:,} errors ({share:.3f} %); locust late by {lag_ms:,.0f} ms (p99)"
     ]
+    lines += [f"error: {text} ({number:,})" for text, number in load.kinds[:KINDS]]
     for name, tally in sorted(record.tallies.items()):
         lines.append(
             f"{name}: {tally.admitted:,} admitted and {tally.denied:,} denied, "

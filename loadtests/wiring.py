@@ -6,6 +6,8 @@ import json
 import logging
 import sys
 import time
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ logger = logging.getLogger(__name__)
 LAG_EVERY_S = 0.05
 GUIDE = Criteria()
 MESSAGE = "checked"
+KIND_LENGTH = 160
 
 
 @events.init_command_line_parser.add_listener
@@ -177,7 +180,17 @@ def measured(environment: Any) -> Load:
         longest_ms=entry.max_response_time if entry else 0.0,
         requests_per_s=entry.total_rps if entry else 0.0,
         users=environment.most_users,
+        kinds=kinds(stats.errors.values()),
     )
+
+
+def kinds(errors: Iterable[Any]) -> tuple[tuple[str, int], ...]:
+    """Of locust's, which has an entry for each request's name; the site's words are bounded."""
+    told = Counter[str]()
+    for error in errors:
+        text = " ".join(str(error.error).split())[:KIND_LENGTH]
+        told[f"{error.method} {error.name}: {text}"] += error.occurrences
+    return tuple(told.most_common())
 
 
 class Shape(LoadTestShape):

@@ -49,6 +49,13 @@ def test_an_overloaded_generator_measures_itself():
     assert code(Record(lags_ms={1: 990, 80: 2})) == Exit.MET
 
 
+def test_errors_are_named_the_most_frequent_first():
+    kinds = tuple((f"GET /api/test: error {number}", 9 - number) for number in range(7))
+    lines = judge(replace(LOAD, kinds=kinds), Record(), Criteria()).lines
+    named = [line for line in lines if line.startswith("error: ")]
+    assert named == [f"error: GET /api/test: error {number} ({9 - number})" for number in range(5)]
+
+
 def test_users_that_could_not_be_are_no_load():
     record = Record()
     record.note("not enough sessions in the file of accounts")

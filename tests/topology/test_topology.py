@@ -15,6 +15,7 @@ import kombu
 import pytest
 import requests
 
+from tests.connections import kept_open
 from tests.topology.processes import Topology
 
 pytestmark = pytest.mark.topology
@@ -69,6 +70,12 @@ def test_the_site_answers_and_is_ready(topology):
     answer = get(topology, "/api/test")
     assert answer.json() == {"ok": True}
     assert '"api-per-address"' in answer.headers["RateLimit"]
+
+
+def test_connections_that_are_kept_open_keep_nobody_out(topology):
+    with kept_open(topology.ports["web"], 1_300):
+        for _ in range(20):
+            assert get(topology, "/readyz").status_code == 200
 
 
 def test_files_are_named_by_content_and_kept_for_good(topology):
