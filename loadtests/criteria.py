@@ -11,7 +11,6 @@ from enum import IntEnum
 
 from .record import Record
 
-
 KINDS = 5
 """Of errors that the verdict names."""
 
