@@ -23,8 +23,10 @@ web)
     export GRANIAN_BACKPRESSURE="${GRANIAN_BACKPRESSURE:-4096}"
     # Each connection is an open file, and 1,024 of these are what many a machine allows at first.
     files="$(ulimit -Sn)"
-    if [ "$files" != unlimited ] && [ "$files" -lt "$((GRANIAN_BACKPRESSURE + 1024))" ]; then
-        ulimit -Sn "$((GRANIAN_BACKPRESSURE + 1024))" 2>/dev/null || ulimit -Sn "$(ulimit -Hn)"
+    wanted="$((GRANIAN_BACKPRESSURE + 1024))"
+    if [ "$files" != unlimited ] && [ "$files" -lt "$wanted" ] && ! ulimit -Sn "$wanted" 2>/dev/null; then
+        ulimit -Sn "$(ulimit -Hn)"
+        echo "web: $(ulimit -n) open files are allowed, GRANIAN_BACKPRESSURE needs $wanted" >&2
     fi
     # Those who are asked to end get as long as compose gives us, less a moment.
     exec granian --interface wsgi --no-ws --workers-kill-timeout "${WEB_STOP_SECONDS:-25}" "$@" \

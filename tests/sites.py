@@ -81,7 +81,6 @@ class SiteProcess:
 
 def environment(folder: Path, redis_url: str, **changes: str) -> dict[str, str]:
     """For a site with a database of its own."""
-    # To the settings it would be a variable that they do not know.
     return {
         **os.environ,
         "DATABASE_URL": databases.url_of(folder),

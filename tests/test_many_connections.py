@@ -23,7 +23,7 @@ HOST = "127.0.0.1"
 
 
 @contextmanager
-def started(command: list[str], folder: Path, port: int, **more: str) -> Iterator[int]:
+def started(command: list[str], folder: Path, port: int, **more: str) -> Iterator[None]:
     (folder / "log").mkdir()
     processes = demo.Processes(folder / "log")
     nobody = demo.free_port(HOST)  # No Redis is there: /healthz asks for nothing.
@@ -34,7 +34,7 @@ def started(command: list[str], folder: Path, port: int, **more: str) -> Iterato
             processes.check()
             assert time.monotonic() < deadline_s, "the site did not start"
             time.sleep(0.1)
-        yield port
+        yield
     finally:
         processes.stop()
 
@@ -85,3 +85,4 @@ def test_a_system_that_allows_fewer_files_is_asked_for_all_of_them(tmp_path):
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
     said = subprocess.run(command, env={"PATH": path}, capture_output=True, text=True, check=True)
     assert said.stdout == "2000\n"
+    assert "2000 open files are allowed, GRANIAN_BACKPRESSURE needs 5120" in said.stderr
