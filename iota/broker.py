@@ -30,7 +30,8 @@ class Broker:
     @classmethod
     def of(cls, url: str) -> Broker:
         """Raises ValueError where Celery cannot use what ``url`` names."""
-        scheme = urlsplit(url).scheme
+        # Not urlsplit: to it several addresses, one of them an IPv6 one, are no address.
+        scheme = url.partition(":")[0].lower()
         if scheme == "unix":
             return cls(_socket(url))
         if not scheme.endswith(("+sentinel", "+cluster")):

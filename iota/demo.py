@@ -17,6 +17,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -153,35 +154,57 @@ def start_valkey(processes: Processes, folder: Path, port: int, environ: dict[st
     raise DemoError(f"Valkey did not answer within {START_TIMEOUT_S:.0f} s")
 
 
-def manage(environ: dict[str, str], *arguments: str) -> None:
-    ran = subprocess.run(
-        [sys.executable, "manage.py", *arguments], cwd=ROOT, env=environ, capture_output=True
-    )
+def manage(environ: dict[str, str], *commands: Sequence[str]) -> None:
+    """Of manage.py, one after the other. Raises DemoError with what the one that fails says."""
+    program = [sys.executable, "-m", "iota.commands", json.dumps(commands)]
+    ran = subprocess.run(program, cwd=ROOT, env=environ, capture_output=True)
     if ran.returncode:
-        raise DemoError(f"manage.py {arguments[0]} failed:\n{ran.stderr.decode()}")
+        raise DemoError(ran.stderr.decode().strip())
 
 
 def has_rows(database: str, table: str) -> bool:
-    """Asked of the data, not of a file's being there: a first run may have been interrupted."""
+    """Asked of the data, not of a file's being there: a first run may have been interrupted. A
+    table that is not there yet has none."""
     query = f"SELECT 1 FROM {table} LIMIT 1"  # noqa: S608  (a name of ours, no input)
     if not database.startswith("sqlite"):
         address, _, query_string = database.partition("?")
         # What of it is Django's or ours is nothing to libpq.
         words = [one for one in query_string.split("&") if one.islower() and "pool" not in one]
         address = f"postgresql://{address.partition('://')[2]}?{'&'.join(words)}"
-        with psycopg.connect(address) as server:
+        with (
+            contextlib.suppress(psycopg.errors.UndefinedTable),
+            psycopg.connect(address) as server,
+        ):
             return server.execute(query.encode()).fetchone() is not None
+        return False
     with contextlib.closing(sqlite3.connect(database.removeprefix("sqlite:///"))) as connection:
-        return connection.execute(query).fetchone() is not None
+        try:
+            return connection.execute(query).fetchone() is not None
+        except sqlite3.OperationalError as error:
+            if "no such table" not in str(error):
+                raise
+            return False
 
 
-def make_staff(environ: dict[str, str]) -> None:
-    """A staff user, whose password is printed this once: before, lest an interrupt swallow it."""
+def fill(environ: dict[str, str]) -> None:
+    """The database is migrated then and has limits, and a user whose password is printed once."""
+    database = environ["DATABASE_URL"]
+    say(f"migrating the database {database.rpartition('@')[2].removeprefix('sqlite:///')}")
+    commands = [["migrate", "--verbosity", "0"]]
+    # No user yet: no run has come this far. Limits may be there, and are then not overwritten.
+    if has_rows(database, "auth_user"):
+        manage(environ, *commands)
+        return
+    if not has_rows(database, "ratelimits_ratelimit"):
+        say("loading sample limits")
+        commands.append(["loaddata", "demo_limits", "--verbosity", "0"])
+        # A fixture leaves no history: without a first entry the first edit shows no change.
+        commands.append(["populate_history", "--auto"])
     password = secrets.token_urlsafe(12)
+    # Before it is there, lest an interrupt swallow it.
     say(f"making a staff user with password '{password}' (shown only now)")
-    extra = {"DJANGO_SUPERUSER_PASSWORD": password}
-    arguments = ("createsuperuser", "--noinput", "--username", "staff", "--email", "")
-    manage({**environ, **extra}, *arguments)
+    commands.append(["createsuperuser", "--noinput", "--username", "staff", "--email", ""])
+    manage({**environ, "DJANGO_SUPERUSER_PASSWORD": password}, *commands)
     say("made the staff user 'staff'")
 
 
@@ -236,19 +259,9 @@ def run(processes: Processes, var: Path, database: str) -> None:
         **environment(var, valkey_port, database),
         "IOTA_LOADTEST_TARGETS": f"http://{'127.0.0.1' if ':' in host else host}:{port}",
     }
-    database = environ["DATABASE_URL"]
     say(f"starting Valkey on port {valkey_port}, data in {var / 'valkey'}")
     start_valkey(processes, var / "valkey", valkey_port, environ)
-    say(f"migrating the database {database.rpartition('@')[2].removeprefix('sqlite:///')}")
-    manage(environ, "migrate", "--verbosity", "0")
-    # No user yet: no run has come this far. Limits may be there, and are then not overwritten.
-    if not has_rows(database, "auth_user"):
-        if not has_rows(database, "ratelimits_ratelimit"):
-            say("loading sample limits")
-            manage(environ, "loaddata", "demo_limits", "--verbosity", "0")
-            # A fixture leaves no history: without a first entry the first edit shows no change.
-            manage(environ, "populate_history", "--auto")
-        make_staff(environ)
+    fill(environ)
     say("starting the site, three workers and beat")
     start_processes(processes, environ, host, port)
     wait_until_answering(processes, host, port)

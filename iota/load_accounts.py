@@ -15,7 +15,6 @@ from django.contrib.auth.models import AbstractUser
 
 BACKEND = "django.contrib.auth.backends.ModelBackend"
 NOBODY_SIGNS_IN = "!"
-NOBODY_SIGNS_IN = "!"
 MOST_KEYS = 999
 """Of ``iota/demo_keys.py``."""
 

@@ -60,12 +60,14 @@ def start_site(processes: Processes, folder: Path, scenario: str, users: int) ->
         "IOTA_REDIS_TIMEOUT_MS": "1000",
     }
     demo.start_valkey(processes, folder / "valkey", valkey_port, environ)
-    demo.manage(environ, "migrate", "--verbosity", "0")
-    limits = LIMITS / f"{scenario}.json"
-    demo.manage(environ, "ratelimit", "import", str(limits))
     make = "from pathlib import Path; from iota.load_accounts import write; "
     make += f"write(Path({str(folder / 'accounts.json')!r}), {users})"
-    demo.manage(environ, "shell", "--verbosity", "0", "-c", make)
+    demo.manage(
+        environ,
+        ["migrate", "--verbosity", "0"],
+        ["ratelimit", "import", str(LIMITS / f"{scenario}.json")],
+        ["shell", "--verbosity", "0", "-c", make],
+    )
     demo.start_processes(processes, environ, HOST, port)
     demo.wait_until_answering(processes, HOST, port)
     return f"http://{HOST}:{port}"
@@ -104,13 +106,12 @@ def record(arguments: argparse.Namespace, folder: Path) -> None:
     """As a run of the demo's, by the importer of benchmarks. Raises DemoError."""
     told = json.loads((folder / "verdict.json").read_text())
     environ = demo.environment(arguments.var, demo.free_port(HOST))
-    demo.manage(environ, "migrate", "--verbosity", "0")
     command = ["benchmark", "import", str(folder / "stats.json"), "--format", "locust"]
     command += ["--this-code", "--note", "\n".join([told["verdict"], *told["lines"]])]
     shape = [f"shape={arguments.shape}"] if arguments.shape else []
     for parameter in (f"users={arguments.users}", f"scenario={arguments.scenario}", *shape):
         command += ["--parameter", parameter]
-    demo.manage(environ, *command)
+    demo.manage(environ, ["migrate", "--verbosity", "0"], command)
     say(f"recorded in {arguments.var / 'iota.sqlite3'}: see Benchmarks, Trends in the admin")
 
 
