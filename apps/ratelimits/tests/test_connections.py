@@ -39,7 +39,7 @@ from tests.servers import (
     with_password,
 )
 
-from .test_limiter import A, make_limiter, rule
+from .limiters import A, make_limiter, rule
 
 PING = command("PING")
 

@@ -23,7 +23,7 @@ from apps.ratelimits.storage.leases import FAST_S, LOST_S, SLOW_S, Leases
 from apps.ratelimits.storage.limiter import Target
 from apps.ratelimits.storage.packing import PackedLimits
 
-from .test_limiter import A, B, make_limiter, rule
+from .limiters import A, B, make_limiter, rule
 from .test_memory import Elsewhere, asked, check, digests, make, url_of
 
 KEYS = Keys("iota:")

@@ -26,7 +26,7 @@ from apps.ratelimits.storage.limiter import Target
 from apps.ratelimits.storage.memory import Denials
 from apps.ratelimits.storage.packing import PackedLimits
 
-from .test_limiter import A, B, Oracle, make_limiter, rule
+from .limiters import A, B, Oracle, make_limiter, rule
 
 ROOT = Path(__file__).resolve().parents[3]
 KEYS = Keys("iota:")

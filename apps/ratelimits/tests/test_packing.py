@@ -26,7 +26,7 @@ from apps.ratelimits.storage.keys import Keys
 from apps.ratelimits.storage.limiter import Target
 from apps.ratelimits.storage.packing import MEMBER_BYTES, PackedLimits
 
-from .test_limiter import A, B, by_status, charges_of, make_limiter, rule
+from .limiters import A, B, by_status, charges_of, make_limiter, rule
 from .test_memory import asked
 from .test_scripts import PLAIN, Model, checked, clock_us, store
 

@@ -24,6 +24,7 @@ from apps.ratelimits.storage.pipelining import Pipeline
 from apps.ratelimits.storage.topology import Topology
 from tests.servers import flavours, over_tls
 
+from .limiters import A, make_limiter, rule
 from .test_connections import (
     PING,
     clients,
@@ -38,7 +39,6 @@ from .test_connections import (
     said,
     server,  # noqa: F401
 )
-from .test_limiter import A, make_limiter, rule
 
 BLOCKED = command("BLPOP", "nothing", 0)
 """Has no reply, and holds up all that comes behind it on its connection."""

@@ -22,7 +22,7 @@ from apps.ratelimits.policy.rules import (
 from apps.ratelimits.storage.limiter import Target
 from apps.ratelimits.storage.packing import PackedLimits
 
-from .test_limiter import A, B, by_status, charges_of, in_order, make_limiter, rule
+from .limiters import A, B, by_status, charges_of, in_order, make_limiter, rule
 
 PLAIN = [Algorithm.TOKEN_BUCKET, Algorithm.FIXED_WINDOW, Algorithm.SLIDING_WINDOW]
 LASTS = {Algorithm.TOKEN_BUCKET: 0, Algorithm.FIXED_WINDOW: 1, Algorithm.SLIDING_WINDOW: 2}
