@@ -19,6 +19,8 @@ from apps.ratelimits.storage.topology import Topology
 from tests.servers import RedisProcess
 
 A, B = "a" * DIGEST_CHARS, "b" * DIGEST_CHARS
+REMEMBERED = [a for a in Algorithm if a is not Algorithm.CONCURRENCY]
+"""Those whose denials a process remembers."""
 
 
 def config(**changes: Any) -> Any:
@@ -47,6 +49,17 @@ def limiter(each_redis: RedisProcess) -> Iterator[RateLimiter]:
     made.client.flushdb()
     yield made
     made.close()
+
+
+def url_of(limiter: RateLimiter) -> str:
+    options = limiter.client.connection_pool.connection_kwargs
+    return f"redis://{options['host']}:{options['port']}/0"
+
+
+def asked(limiter: RateLimiter) -> int:
+    """How many scripts the server has run."""
+    stats = limiter.client.info("commandstats")
+    return sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("evalsha", "eval"))
 
 
 def rule(

@@ -23,8 +23,8 @@ from apps.ratelimits.storage.leases import FAST_S, LOST_S, SLOW_S, Leases
 from apps.ratelimits.storage.limiter import Target
 from apps.ratelimits.storage.packing import PackedLimits
 
-from .limiters import A, B, make_limiter, rule
-from .test_memory import Elsewhere, asked, check, digests, make, url_of
+from .elsewhere import Elsewhere, check, digests, make
+from .limiters import A, B, asked, make_limiter, rule, url_of
 
 KEYS = Keys("iota:")
 START_US = 60_000_000_000

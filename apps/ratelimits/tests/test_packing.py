@@ -26,8 +26,7 @@ from apps.ratelimits.storage.keys import Keys
 from apps.ratelimits.storage.limiter import Target
 from apps.ratelimits.storage.packing import MEMBER_BYTES, PackedLimits
 
-from .limiters import A, B, by_status, charges_of, make_limiter, rule
-from .test_memory import asked
+from .limiters import A, B, asked, by_status, charges_of, make_limiter, rule
 from .test_scripts import PLAIN, Model, checked, clock_us, store
 
 KEYS = Keys("iota:")
