@@ -26,8 +26,8 @@ from apps.ratelimits.storage.keys import Keys
 from apps.ratelimits.storage.limiter import Target
 from apps.ratelimits.storage.packing import MEMBER_BYTES, PackedLimits
 
+from .buckets import PLAIN, Model, checked, clock_us, store
 from .limiters import A, B, asked, by_status, charges_of, make_limiter, rule
-from .test_scripts import PLAIN, Model, checked, clock_us, store
 
 KEYS = Keys("iota:")
 C = "c" * DIGEST_CHARS

@@ -18,8 +18,8 @@ from apps.ratelimits.storage.living import Known
 from apps.ratelimits.storage.ruleset_store import RulesetStore
 from apps.ratelimits.storage.sweep import Place, Sweeper
 
+from .buckets import clock_us, foreign, pack_bucket
 from .limiters import A, B, make_limiter, rule
-from .test_scripts import clock_us, foreign, pack_bucket
 
 HOUR_US = 3_600_000_000
 EACH = list(Algorithm)
