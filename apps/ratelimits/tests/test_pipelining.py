@@ -24,8 +24,7 @@ from apps.ratelimits.storage.pipelining import Pipeline
 from apps.ratelimits.storage.topology import Topology
 from tests.servers import flavours, over_tls
 
-from .limiters import A, make_limiter, rule
-from .test_connections import (
+from .connecting import (
     PING,
     clients,
     demoted,  # noqa: F401
@@ -39,6 +38,7 @@ from .test_connections import (
     said,
     server,  # noqa: F401
 )
+from .limiters import A, make_limiter, rule
 
 BLOCKED = command("BLPOP", "nothing", 0)
 """Has no reply, and holds up all that comes behind it on its connection."""
