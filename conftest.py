@@ -13,6 +13,9 @@ from apps.ratelimits import engine as engine_module
 from apps.ratelimits.engine import Engine, forget_engine, get_engine
 from tests import databases
 
+# What they share says what it found where an assertion of it fails, as they themselves do.
+pytest.register_assert_rewrite("apps.ratelimits.tests")
+
 
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> None:

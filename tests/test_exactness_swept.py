@@ -12,9 +12,10 @@ import pytest
 from apps.ratelimits.policy import algorithms
 from apps.ratelimits.policy.identity import DIGEST_CHARS
 from apps.ratelimits.policy.rules import Algorithm, Rate, Rule
+from apps.ratelimits.storage.limiter import Target
 from apps.ratelimits.storage.living import Known
 from apps.ratelimits.storage.sweep import Sweeper
-from apps.ratelimits.tests.test_limiter import Target, make_limiter
+from apps.ratelimits.tests.limiters import make_limiter
 
 PROCESSES = 6
 GENERATIONS = 6

@@ -17,6 +17,8 @@ TESTS = (
     "test_drf",
     "test_middleware",
     "test_use",
+    "test_use_afterwards",
+    "test_use_counted",
 )
 """Where Django's own interfaces are used: requests, views, models, the admin."""
 NOT_THERE = re.compile(

@@ -15,7 +15,7 @@ from redis.cluster import RedisCluster
 from apps.ratelimits.policy.identity import DIGEST_CHARS
 from apps.ratelimits.policy.rules import Algorithm, FailurePolicy, Rate, Rule
 from apps.ratelimits.storage.limiter import RateLimiter, Target
-from apps.ratelimits.tests.test_limiter import make_limiter
+from apps.ratelimits.tests.limiters import make_limiter
 
 from . import redis_files
 from .redis_files import CLUSTER, SENTINEL, SINGLE, settings_of, with_file

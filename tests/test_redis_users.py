@@ -34,7 +34,7 @@ from apps.ratelimits.storage.sweep_page import Swept
 from apps.ratelimits.storage.tally import Tally
 from apps.ratelimits.storage.traffic import TrafficStore
 from apps.ratelimits.storage.usage import UsageStore
-from apps.ratelimits.tests.test_limiter import by_status, make_limiter, rule
+from apps.ratelimits.tests.limiters import by_status, make_limiter, rule
 from apps.ratelimits.tests.test_traffic import batch
 
 from . import redis_files

@@ -24,8 +24,8 @@ from apps.ratelimits.storage.limiter import RateLimiter, Target
 from apps.ratelimits.storage.living import Known
 from apps.ratelimits.storage.packing import command
 from apps.ratelimits.storage.sweep import PAGE, RATE_PER_S, Sweeper
-from apps.ratelimits.tests.test_limiter import make_limiter
-from apps.ratelimits.tests.test_scripts import pack_bucket
+from apps.ratelimits.tests.buckets import pack_bucket
+from apps.ratelimits.tests.limiters import make_limiter
 from tests.servers import RedisProcess
 
 HOUR_US = 3_600_000_000

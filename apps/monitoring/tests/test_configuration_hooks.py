@@ -15,7 +15,7 @@ from apps.monitoring.hooks import start_up, variables
 from apps.ratelimits.policy.rules import Ruleset
 from apps.ratelimits.storage.heartbeat import Heartbeat
 from apps.ratelimits.storage.server_findings import Level
-from apps.ratelimits.tests.test_limiter import rule
+from apps.ratelimits.tests.limiters import rule
 from tests.servers import RedisProcess, free_port
 
 from .looking import codes, find, looking

@@ -12,7 +12,7 @@ from apps.ratelimits.storage.keys import Keys
 from apps.ratelimits.storage.limiter import Target
 from apps.ratelimits.storage.ruleset_store import RulesetStore
 from apps.ratelimits.storage.server_findings import Level
-from apps.ratelimits.tests.test_limiter import make_limiter, rule
+from apps.ratelimits.tests.limiters import make_limiter, rule
 from tests import redis_files
 from tests.servers import RedisProcess, flavours
 

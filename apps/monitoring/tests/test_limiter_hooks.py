@@ -16,7 +16,7 @@ from apps.ratelimits.storage.cardinality import IdentityCount
 from apps.ratelimits.storage.heartbeat import Heartbeat
 from apps.ratelimits.storage.server_findings import Level
 from apps.ratelimits.storage.usage import LimitUsage, Usage
-from apps.ratelimits.tests.test_limiter import rule
+from apps.ratelimits.tests.limiters import rule
 
 from .looking import codes, find, looking
 

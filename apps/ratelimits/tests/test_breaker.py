@@ -16,7 +16,7 @@ from apps.ratelimits.storage import breaker as module
 from apps.ratelimits.storage.breaker import Breaker
 from apps.ratelimits.storage.errors import BreakerOpen
 
-from .test_connections import eventually
+from .connecting import eventually
 
 
 class Server:

@@ -19,7 +19,7 @@ from apps.ratelimits.models import Override, RateLimit, RulesetVersion, SweepRun
 from apps.ratelimits.ruleset import load
 from apps.ratelimits.storage.limiter import Target
 
-from .test_limiter import A, B
+from .limiters import A, B
 
 State = SweepRun.State
 

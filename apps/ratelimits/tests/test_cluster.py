@@ -18,9 +18,9 @@ from apps.ratelimits.storage.packing import PLAIN_ALGORITHMS, command
 from tests.clusters import ClusterProcesses
 from tests.servers import flavours
 
+from .connecting import eventually
+from .limiters import make_limiter, rule
 from .test_breaker import no_threads
-from .test_connections import eventually
-from .test_limiter import make_limiter, rule
 
 QUOTA = 1_000
 HOUR_US = 3_600_000_000

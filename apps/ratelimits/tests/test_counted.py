@@ -11,8 +11,8 @@ from apps.ratelimits.storage.counted import sample
 from apps.ratelimits.storage.errors import Unavailable
 from apps.ratelimits.storage.limiter import Target
 
+from .limiters import limiter, make_limiter, rule
 from .test_cluster import cluster
-from .test_limiter import limiter, make_limiter, rule
 
 __all__ = ["cluster", "limiter"]
 

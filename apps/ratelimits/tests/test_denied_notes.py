@@ -24,8 +24,8 @@ from apps.ratelimits.storage.errors import Unavailable
 from apps.ratelimits.storage.keys import Keys
 from apps.ratelimits.storage.packing import PackedLimits
 
+from .limiters import rule
 from .test_denied import NOW_S, who
-from .test_limiter import rule
 
 DIGESTS = Digests(b"key")
 HOUR = int(NOW_S) // HOUR_S

@@ -24,7 +24,7 @@ from apps.ratelimits.storage.failures import (
 from apps.ratelimits.storage.limiter import Target
 from tests.servers import RedisProcess, flavours
 
-from .test_limiter import A, make_limiter, rule
+from .limiters import A, make_limiter, rule
 
 
 @contextmanager

@@ -157,7 +157,7 @@ def test_on_a_cluster(cluster):
     from apps.ratelimits.storage.cardinality import IdentityBudgets
     from apps.ratelimits.storage.limiter import Target
 
-    from .test_limiter import make_limiter
+    from .limiters import make_limiter
 
     limiter = make_limiter(cluster.url)
     rate = Rate(Algorithm.FIXED_WINDOW, 10, 3_600_000_000, burst=10)

@@ -15,7 +15,7 @@ from apps.ratelimits.policy.rules import (
 )
 from apps.ratelimits.policy.traffic import What, Who
 
-from .test_limiter import rule
+from .limiters import rule
 
 WHAT = What("GET", "/users/{d1}", "example.com", "user", (("name", "n"),))
 ANONYMOUS = Who("a", "203.0.113.0/24", "", False, (), "", (), ())

@@ -12,7 +12,7 @@ from apps.ratelimits.policy.rules import Algorithm, Rate
 from apps.ratelimits.storage.counted import sample
 from apps.ratelimits.storage.limiter import Target
 
-from .test_limiter import A, limiter, rule
+from .limiters import A, limiter, rule
 
 __all__ = ["limiter"]
 

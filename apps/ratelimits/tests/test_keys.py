@@ -10,7 +10,7 @@ from apps.ratelimits.policy.identity import digest
 from apps.ratelimits.policy.rules import MAX_RULE_ID, Algorithm
 from apps.ratelimits.storage.keys import KeyKind, Keys, Parsed, tagged
 
-from .test_limiter import A, rule
+from .limiters import A, rule
 
 prefixes = st.from_regex(r"[A-Za-z0-9:_-]{1,32}", fullmatch=True)
 digests = st.text(max_size=10).map(lambda who: digest(b"key", who))

@@ -8,7 +8,7 @@ from apps.ratelimits.policy.rules import Algorithm, Ruleset
 from apps.ratelimits.storage.living import GRACE_S, Known, Living
 from apps.ratelimits.storage.ruleset_store import RulesetStore
 
-from .test_limiter import make_limiter, rule
+from .limiters import make_limiter, rule
 
 NOW_S = 1_700_000_000.0
 LONG_AGO = int((NOW_S - 3_600) * 1_000_000)

@@ -12,7 +12,7 @@ from apps.ratelimits.policy.errors import PolicyError
 from apps.ratelimits.policy.rules import MAX_WINDOW_US, Algorithm, Counts, Rate, Rule
 from apps.ratelimits.storage.local import LocalLimiter, reshared, share
 
-from .test_connections import forks, in_a_fork
+from .connecting import forks, in_a_fork
 
 
 @given(

@@ -1,36 +1,27 @@
-"""Denials that a process remembers: asked once, denied until their time, and not longer."""
+"""Denials that a process remembers, by a clock that is passed in: until their time, not longer."""
 
 from __future__ import annotations
 
 import copy
-import os
-import subprocess
 import sys
 import threading
 import time
 from dataclasses import replace
-from pathlib import Path
 
-import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from apps.ratelimits.engine import Engine
-from apps.ratelimits.models import RateLimit
 from apps.ratelimits.policy.decision import Decision
-from apps.ratelimits.policy.facts import RequestFacts
-from apps.ratelimits.policy.rules import Algorithm, Counts, Mode, Rate, Rule
+from apps.ratelimits.policy.rules import Algorithm, Rate, Rule
 from apps.ratelimits.storage import memory
 from apps.ratelimits.storage.keys import Keys
 from apps.ratelimits.storage.limiter import Target
 from apps.ratelimits.storage.memory import Denials
 from apps.ratelimits.storage.packing import PackedLimits
 
-from .test_limiter import A, B, Oracle, make_limiter, rule
+from .limiters import REMEMBERED, A, B, Oracle, rule
 
-ROOT = Path(__file__).resolve().parents[3]
 KEYS = Keys("iota:")
-REMEMBERED = [a for a in Algorithm if a is not Algorithm.CONCURRENCY]
 SOON_OVER_US = 60_000_000_000 - 2_000_000
 """Two seconds before the end of a minute."""
 TICK_S = 1e-7
@@ -55,9 +46,6 @@ def denied(packed: PackedLimits) -> list[int]:
 
 def one(number=1, **changes) -> PackedLimits:
     return PackedLimits(KEYS, [rule(number=number, **changes)], [0])
-
-
-# What is kept, by a clock that is passed in.
 
 
 def test_a_denial_is_recalled_until_its_time_and_not_a_microsecond_longer():
@@ -273,313 +261,3 @@ def test_what_a_remembered_denial_says_is_what_asking_would_say(some_rates, paus
             assert min(standing.retry_after_us, standing.reset_us, standing.steady_us) >= 0
             if rate.algorithm is not Algorithm.SLIDING_LOG:  # Its log is not known here.
                 assert standing == by_asking.standing
-
-
-# With a server.
-
-
-@pytest.fixture
-def limiter(each_redis):
-    made = make_limiter(each_redis.url)
-    made.client.flushdb()
-    yield made
-    made.close()
-
-
-def asked(limiter) -> int:
-    """How many scripts the server has run."""
-    stats = limiter.client.info("commandstats")
-    return sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("evalsha", "eval"))
-
-
-def use_up(limiter, targets):
-    """The first denial."""
-    while (decision := limiter.check(targets)).allowed:
-        pass
-    return decision
-
-
-@pytest.mark.parametrize("algorithm", REMEMBERED)
-def test_the_second_denial_asks_nobody(limiter, algorithm):
-    targets = [Target(rule(algorithm, quota=2), A)]
-    first = use_up(limiter, targets)
-    before = asked(limiter)
-    again = [limiter.check(targets) for _ in range(20)]
-    assert asked(limiter) == before
-    assert not any(decision.allowed for decision in again)
-    waits = [first.retry_after_us, *(decision.retry_after_us for decision in again)]
-    assert waits == sorted(waits, reverse=True)
-    assert 0 < waits[-1] < waits[0] <= 120_000_000
-    assert again[-1].violated == first.violated
-    assert limiter.check([Target(targets[0].rule, B)]).allowed
-
-
-async def test_the_second_denial_asks_nobody_on_the_event_loop(limiter):
-    targets = [Target(rule(quota=1), A)]
-    await limiter.acheck(targets)
-    assert not (await limiter.acheck(targets)).allowed
-    before = asked(limiter)
-    assert not (await limiter.acheck(targets)).allowed
-    assert not limiter.check(targets).allowed
-    assert asked(limiter) == before
-    await limiter.aclose()
-
-
-@pytest.mark.parametrize("algorithm", REMEMBERED)
-@pytest.mark.parametrize("block_us", [0, 30_000])
-def test_in_real_time_it_decides_as_a_limiter_without_memory(each_redis, algorithm, block_us):
-    """Both ask in turn about identities of their own, with equal limits and windows."""
-    with_memory, without = make_limiter(each_redis.url), make_limiter(each_redis.url)
-    with_memory.client.flushdb()
-    limit = rule(algorithm, quota=3, window_us=50_000, block_us=block_us)
-    began_s, remembered = time.monotonic(), 0
-    passed = {A: [], B: []}
-    # Longer where the machine has other things to do.
-    while (lasted_s := time.monotonic() - began_s) < 0.5 or (remembered <= 50 and lasted_s < 10):
-        before = len(with_memory.denials)
-        began = time.monotonic()
-        if with_memory.check([Target(limit, A)]).allowed:
-            passed[A].append(began)
-        remembered += before
-        if without.traced_check([Target(limit, B)])[1].allowed:
-            passed[B].append(began)
-        without.forget(None)
-    assert remembered > 50
-    # Each moment at which one allowed the other did too, but for the trip between them.
-    assert len(passed[A]) >= 9 or block_us
-    assert abs(len(passed[A]) - len(passed[B])) <= 3
-    late = [min(abs(one - other) for other in passed[A]) for one in passed[B]]
-    assert sorted(late)[len(late) // 2] < 0.008
-    with_memory.close()
-    without.close()
-
-
-@pytest.mark.parametrize("algorithm", [Algorithm.FIXED_WINDOW, Algorithm.TOKEN_BUCKET])
-def test_it_is_allowed_again_as_soon_as_the_time_is_over(limiter, algorithm):
-    targets = [Target(rule(algorithm, quota=2, window_us=60_000), A)]
-    for _ in range(4):
-        first = use_up(limiter, targets)
-        free_s = time.monotonic() + first.retry_after_us / 1e6
-        asked_s = time.monotonic()
-        while not limiter.check(targets).allowed:
-            assert asked_s < free_s + 0.02
-            asked_s = time.monotonic()
-
-
-NOT_REMEMBERED = {
-    "charges denials": rule(Algorithm.TOKEN_BUCKET, charge_denied=True, number=2),
-    "is shadow": rule(mode=Mode.SHADOW, number=2),
-    "counts by response": rule(counts=Counts.STATUS, statuses=((400, 499),), number=2),
-    "counts slots": rule(Algorithm.CONCURRENCY, quota=100, number=2),
-}
-
-
-@pytest.mark.parametrize("beside", NOT_REMEMBERED.values(), ids=NOT_REMEMBERED)
-def test_no_denial_is_remembered_where_a_matching_limit(limiter, beside):
-    targets = [Target(rule(quota=1), A), Target(beside, A)]
-    use_up(limiter, targets)
-    before = asked(limiter)
-    assert not limiter.check(targets).allowed
-    assert asked(limiter) > before
-    # Nor by itself, where it is what denies.
-    alone = [Target(replace(beside, id=3), B)]
-    for _ in range(5):
-        limiter.check(alone)
-    assert len(limiter.denials) == 0
-
-
-def test_a_shadow_limit_counts_every_request_although_another_denies(limiter):
-    shadow = rule(quota=1, mode=Mode.SHADOW, number=2, charge_denied=True)
-    targets = [Target(rule(quota=1), A), Target(shadow, A)]
-    assert [limiter.check(targets).allowed for _ in range(3)] == [True, False, False]
-
-
-def test_a_look_always_asks(limiter):
-    targets = [Target(rule(quota=1), A)]
-    use_up(limiter, targets)
-    assert len(limiter.denials) == 1
-    other = make_limiter(url_of(limiter))
-    other.reset([A])
-    assert limiter.peek(targets).remaining == 1
-    assert not limiter.check(targets).allowed
-    other.close()
-
-
-def url_of(limiter) -> str:
-    options = limiter.client.connection_pool.connection_kwargs
-    return f"redis://{options['host']}:{options['port']}/0"
-
-
-def test_a_reset_in_this_process_is_in_force_at_once(limiter):
-    targets = [Target(rule(quota=1), A)]
-    others = [Target(rule(quota=1), B)]
-    use_up(limiter, targets)
-    use_up(limiter, others)
-    limiter.reset([A])
-    assert limiter.check(targets).allowed
-    before = asked(limiter)
-    assert not limiter.check(others).allowed
-    assert asked(limiter) == before
-
-
-def test_an_answer_that_was_on_its_way_during_a_reset_is_not_kept(limiter, monkeypatch):
-    targets = [Target(rule(quota=1), A)]
-    limiter.check(targets)
-    ask, others = limiter.redis.connections.ask, []
-
-    def slow(command, *more):
-        reply = ask(command, *more)
-        if not others:
-            others.append(command)
-            limiter.reset([A])  # Another thread's, while the denial travels.
-        return reply
-
-    monkeypatch.setattr(limiter.redis.connections, "ask", slow)
-    assert not limiter.check(targets).allowed
-    assert len(limiter.denials) == 0
-    assert limiter.check(targets).allowed
-
-
-def test_an_answer_that_is_kept_while_another_thread_resets_does_not_stay(limiter, monkeypatch):
-    targets = [Target(rule(quota=1), A)]
-    limiter.check(targets)
-    keep = limiter.denials.keep
-
-    def slow(*arguments):
-        limiter.reset([A])  # Another thread's turn comes between the comparison and this.
-        keep(*arguments)
-
-    monkeypatch.setattr(limiter.denials, "keep", slow)
-    assert not limiter.check(targets).allowed
-    assert limiter.check(targets).allowed
-
-
-def test_another_ruleset_forgets_what_was_denied(limiter):
-    targets = [Target(rule(quota=1), A)]
-    use_up(limiter, targets)
-    limiter.forget_rules()
-    assert len(limiter.denials) == 0
-    before = asked(limiter)
-    assert not limiter.check(targets).allowed
-    assert asked(limiter) == before + 1
-
-
-# With an engine, and with another process.
-
-ELSEWHERE = """
-import sys, time
-import django
-django.setup()
-from apps.ratelimits.engine import get_engine
-from apps.ratelimits.policy.facts import RequestFacts
-engine = get_engine()
-engine.start()
-print("ready", flush=True)
-for address in sys.stdin:
-    facts = RequestFacts("GET", "/api/test", address.strip())
-    decision = engine.check(engine.plan(engine.candidates(facts), facts))
-    held = sum(len(lease.uses) for lease in engine.limiter.leases._held.values())
-    print(int(decision.allowed), len(engine.limiter.denials), held, flush=True)
-"""
-
-
-class Elsewhere:
-    """Another process with an engine of its own, on the same server."""
-
-    def __init__(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", ELSEWHERE],
-            cwd=ROOT,
-            env={**os.environ, "DJANGO_SETTINGS_MODULE": "iota.settings"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stdout.readline() == "ready\n"
-
-    def check(self, address: str) -> tuple[bool, int, int]:
-        """Whether it was allowed, how many denials are remembered there, and units held."""
-        self.process.stdin.write(f"{address}\n")
-        self.process.stdin.flush()
-        allowed, denials, held = self.process.stdout.readline().split()
-        return allowed == "1", int(denials), int(held)
-
-    def stop(self) -> None:
-        self.process.stdin.close()
-        self.process.wait(10)
-        self.process.stdout.close()
-
-
-def check(engine: Engine, address: str) -> Decision:
-    facts = RequestFacts("GET", "/api/test", address)
-    return engine.check(engine.plan(engine.candidates(facts), facts))
-
-
-def digests(engine: Engine, address: str) -> tuple[str, ...]:
-    facts = RequestFacts("GET", "/api/test", address)
-    return engine.plan(engine.candidates(facts), facts).whom
-
-
-def make(**changes) -> RateLimit:
-    values = {"name": "one", "quota": 1, "path_kind": "exact", "path": "/api/test"}
-    values |= {"algorithm": "fixed_window", "window_unit": 86_400}
-    return RateLimit.objects.create(**{**values, **changes})
-
-
-def test_a_reset_in_one_process_is_in_force_in_another_within_a_second(engine):
-    make()
-    engine.refresh()
-    elsewhere = Elsewhere()
-    try:
-        elsewhere.check("192.0.2.1")
-        assert elsewhere.check("192.0.2.1")[:2] == (False, 1)
-        elsewhere.check("192.0.2.2")
-        assert elsewhere.check("192.0.2.2")[:2] == (False, 2)
-        engine.reset(digests(engine, "192.0.2.1"))
-        began = time.monotonic()
-        while not elsewhere.check("192.0.2.1")[0]:
-            assert time.monotonic() < began + 1
-            time.sleep(0.01)
-        assert elsewhere.check("192.0.2.2")[0] is False
-    finally:
-        elsewhere.stop()
-
-
-def test_an_edit_forgets_what_was_denied(engine):
-    limit = make()
-    engine.refresh()
-    assert check(engine, "192.0.2.1").allowed
-    assert not check(engine, "192.0.2.1").allowed
-    limit.quota = 10
-    limit.save()
-    engine.refresh()
-    assert check(engine, "192.0.2.1").allowed
-
-
-def test_what_was_denied_is_forgotten_where_redis_has_lost_everything(engine, redis_client):
-    make()
-    engine.refresh()
-    check(engine, "192.0.2.1")
-    assert not check(engine, "192.0.2.1").allowed
-    redis_client.flushall()
-    engine.refresh()
-    assert check(engine, "192.0.2.1").allowed
-
-
-def test_a_process_that_comes_second_forgets_too_where_redis_has_lost_everything(
-    engine, redis_client
-):
-    make()
-    engine.refresh()
-    elsewhere = Elsewhere()
-    try:
-        elsewhere.check("192.0.2.1")
-        assert elsewhere.check("192.0.2.1") == (False, 1, 0)
-        redis_client.flushall()
-        engine.publish()
-        deadline = time.monotonic() + 1
-        while not elsewhere.check("192.0.2.1")[0]:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-    finally:
-        elsewhere.stop()

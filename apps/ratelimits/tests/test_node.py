@@ -19,8 +19,8 @@ from apps.ratelimits.storage.packing import command
 from tests.proxies import Proxy
 from tests.servers import RedisProcess, flavours, over_tls, with_password
 
-from .test_connections import eventually, in_threads
-from .test_limiter import A, make_limiter, rule
+from .connecting import eventually, in_threads
+from .limiters import A, make_limiter, rule
 
 TIMEOUT_MS = 400
 SLACK_S = 0.35

@@ -9,7 +9,7 @@ from apps.ratelimits.policy.identity import Digests
 from apps.ratelimits.storage.keys import Keys
 from apps.ratelimits.storage.packing import PackedLimits
 
-from .test_limiter import rule
+from .limiters import rule
 
 FACTS = RequestFacts("GET", "/api/test", "203.0.113.9")
 OF = Digests(b"key").of

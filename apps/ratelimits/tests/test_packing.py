@@ -26,9 +26,8 @@ from apps.ratelimits.storage.keys import Keys
 from apps.ratelimits.storage.limiter import Target
 from apps.ratelimits.storage.packing import MEMBER_BYTES, PackedLimits
 
-from .test_limiter import A, B, by_status, charges_of, make_limiter, rule
-from .test_memory import asked
-from .test_scripts import PLAIN, Model, checked, clock_us, store
+from .buckets import PLAIN, Model, checked, clock_us, store
+from .limiters import A, B, asked, by_status, charges_of, make_limiter, rule
 
 KEYS = Keys("iota:")
 C = "c" * DIGEST_CHARS

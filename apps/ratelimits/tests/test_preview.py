@@ -23,7 +23,7 @@ from apps.ratelimits.policy.rules import (
 )
 from apps.ratelimits.policy.traffic import TOOK_UNKNOWN, Batch, Outcome, What
 
-from .test_limiter import rule
+from .limiters import rule
 from .test_replay import WHAT, batch, said, who
 
 MINUTE_US = 60_000_000

@@ -22,7 +22,7 @@ from apps.ratelimits.storage.processes import BEAT_S, LOST_MS, Processes, Proces
 from tests.clusters import ClusterProcesses
 from tests.servers import RedisProcess
 
-from .test_limiter import A, away, make_limiter, rule
+from .limiters import A, away, make_limiter, rule
 
 ROOT = Path(__file__).resolve().parents[3]
 ONE = ProcessStatus("one", 7, "ab12", 1_000, 5)

@@ -21,7 +21,7 @@ from apps.ratelimits.policy.rules import Algorithm
 from apps.ratelimits.policy.traffic import TOOK_UNKNOWN, Batch, Outcome, What, Who
 from apps.ratelimits.storage.limiter import Target
 
-from .test_limiter import limiter, rule
+from .limiters import limiter, rule
 from .test_middleware import limit
 
 __all__ = ["limit", "limiter"]

@@ -13,12 +13,13 @@ import pytest
 from apps.ratelimits.policy.identity import digest
 from apps.ratelimits.policy.rules import Algorithm, Ruleset
 from apps.ratelimits.storage import packing
+from apps.ratelimits.storage.limiter import Target
 from apps.ratelimits.storage.living import Known
 from apps.ratelimits.storage.ruleset_store import RulesetStore
 from apps.ratelimits.storage.sweep import Place, Sweeper
 
-from .test_limiter import A, B, Target, make_limiter, rule
-from .test_scripts import clock_us, foreign, pack_bucket
+from .buckets import clock_us, foreign, pack_bucket
+from .limiters import A, B, make_limiter, rule
 
 HOUR_US = 3_600_000_000
 EACH = list(Algorithm)

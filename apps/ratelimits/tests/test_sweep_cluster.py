@@ -11,7 +11,7 @@ from apps.ratelimits.storage.sweep import Sweeper
 from tests.clusters import ClusterProcesses
 from tests.servers import flavours
 
-from .test_limiter import make_limiter, rule
+from .limiters import make_limiter, rule
 from .test_sweep import known
 
 PEOPLE = 300

@@ -20,7 +20,7 @@ from apps.ratelimits.storage.usage import LimitUsage, Usage, UsageStore, decode
 from tests.proxies import Proxy
 from tests.servers import RedisProcess
 
-from .test_limiter import A, B, away, make_limiter, rule
+from .limiters import A, B, away, make_limiter, rule
 
 KEYS = Keys("iota:")
 

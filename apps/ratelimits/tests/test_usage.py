@@ -25,7 +25,7 @@ from apps.ratelimits.storage.usage import (
 )
 from tests.servers import RedisProcess, flavours, sentinel
 
-from .test_limiter import make_limiter
+from .limiters import make_limiter
 
 KEYS = Keys("iota:")
 BUCKETS = len(CHECK_BOUNDS_US) + 1
