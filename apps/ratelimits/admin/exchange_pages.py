@@ -12,6 +12,8 @@ from typing import Any
 from django import forms
 from django.apps import apps
 from django.contrib import messages
+from django.contrib.admin.models import ADDITION, CHANGE, LogEntry
+from django.contrib.admin.options import get_content_type_for_model
 from django.core import signing
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
@@ -269,11 +271,18 @@ class Exchanges(ImportExportMixin):  # type: ignore[misc]
 
     def generate_log_entries(self, result: Imported, request: HttpRequest) -> None:
         name = request.POST["original_file_name"]
-        for change, row in result.saved:
-            if change.kind is Kind.NEW:
-                self.log_addition(request, row, f"Imported from {name}.")
-            else:
-                self.log_change(request, row, _message(change, name))
+        kind = get_content_type_for_model(self.model)
+        LogEntry.objects.bulk_create(
+            LogEntry(
+                user_id=request.user.pk,
+                content_type=kind,
+                object_id=row.pk,
+                object_repr=str(row)[:200],
+                action_flag=ADDITION if change.kind is Kind.NEW else CHANGE,
+                change_message=_message(change, name),
+            )
+            for change, row in result.saved
+        )
 
     def add_success_message(self, result: Imported, request: HttpRequest) -> None:
         name = request.POST["original_file_name"]
@@ -281,6 +290,8 @@ class Exchanges(ImportExportMixin):  # type: ignore[misc]
 
 
 def _message(change: Change, name: str) -> str:
+    if change.kind is Kind.NEW:
+        return f"Imported from {name}."
     fields = ", ".join(one.label for one in change.fields)
     why = ": not in it" if change.kind is Kind.OFF else ""
     return f"Changed {fields}; imported from {name}{why}."

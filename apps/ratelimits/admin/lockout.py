@@ -78,6 +78,7 @@ class LockOut:
         self._seen = request_facts(request, config)
         self._editor = user_facts(cast(AbstractUser, request.user))
         self._probes = list(_probes(request, config))
+        self._matches: dict[str, ResolverMatch | None] = {}
 
     def reasons(self, rule: Rule) -> tuple[str, ...]:
         """What to tell whoever saves this limit, a text per reason; empty where it leaves the
@@ -142,9 +143,10 @@ class LockOut:
     def reasons_of_limits(self, limits: Iterable[RateLimit]) -> tuple[str, ...]:
         """``reasons`` of several as they are, with their names."""
         named: dict[str, list[str]] = {}
+        overrides = list(Override.objects.all())
         for limit in limits:
             try:
-                said = self.reasons_of_limit(limit)
+                said = self.reasons_of_limit(limit, overrides)
             except PolicyError:
                 continue  # It is not enforced.
             for text in said:
@@ -156,7 +158,7 @@ class LockOut:
         for visit in visits:
             if visit.path in self._exempt:
                 continue
-            match = _resolved(visit.path)
+            match = self._resolved(visit.path)
             facts = replace(
                 self._seen,
                 method=visit.method,
@@ -169,12 +171,14 @@ class LockOut:
             if plan.blocked or plan.rules:
                 yield visit, plan
 
-
-def _resolved(path: str) -> ResolverMatch | None:
-    try:
-        return resolve(path)
-    except Resolver404:
-        return None
+    def _resolved(self, path: str) -> ResolverMatch | None:
+        """Of many limits, most visits are to the same paths."""
+        if path not in self._matches:
+            try:
+                self._matches[path] = resolve(path)
+            except Resolver404:
+                self._matches[path] = None
+        return self._matches[path]
 
 
 def _work(rule: Rule, editor: UserFacts) -> Iterator[_Visit]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, cast
 
 import tablib
@@ -20,11 +21,12 @@ from import_export.results import Error, Result, RowResult
 
 from .. import raised
 from ..models import Override, RateLimit
+from ..models.entries import AT_ONCE, REASON_CHARS, EntriesAtOnce
 from ..models.published import one_edit
 from ..policy.rules import IN_FORCE
 from .changes import Change, Changes, Kind, Refused, Words, compared
 from .formats import MISSING, Unreadable
-from .widgets import Names, shown, widget_of
+from .widgets import Name, Names, shown, widget_of
 
 NOT_EXPORTED = {
     RateLimit: {
@@ -98,10 +100,16 @@ class PublishedResource(ModelResource):  # type: ignore[misc]
     def get_result_class(cls) -> type[Imported]:
         return Imported
 
-    @property
+    @cached_property
     def labels(self) -> dict[str, str]:
         meta = self._meta.model._meta
         return {name: str(meta.get_field(name).verbose_name) for name in self.fields}
+
+    @cached_property
+    def unique(self) -> list[str]:
+        """Fields that tell one from another: one that stays as it was needs no query."""
+        meta = self._meta.model._meta
+        return [name for name in self.fields if meta.get_field(name).unique]
 
     def words(self, instance: Any) -> dict[str, Any]:
         """The row that a file has of it."""
@@ -127,6 +135,10 @@ class PublishedResource(ModelResource):  # type: ignore[misc]
         agreed to, ``despite``: whether with its objections; where by now it is something else,
         nothing is imported, and the only error is Asked."""
         self._row_of: dict[Any, int] = {}
+        self._entries = EntriesAtOnce(self._meta.model)
+        for field in self.fields.values():
+            if isinstance(field.widget, (Name, Names)):
+                field.widget.forget()
         kwargs["use_transactions"] = kwargs["rollback_on_validation_errors"] = True
         with one_edit() as edits:
             result = cast(Imported, super().import_data(dataset, dry_run, raise_errors, **kwargs))
@@ -171,6 +183,7 @@ class PublishedResource(ModelResource):  # type: ignore[misc]
         if not new and (other := self._row_of.get(instance.pk)):
             raise ValidationError(f"Row {other:,} is about the same: leave one of them.")
         self._was = self.words(instance)
+        self._is_checked = False
         self._algorithm = getattr(instance, "algorithm", None)
 
     def import_instance(self, instance: Any, row: dict[str, Any], **kwargs: Any) -> None:
@@ -194,31 +207,50 @@ class PublishedResource(ModelResource):  # type: ignore[misc]
     ) -> bool:
         if import_validation_errors or (instance.pk is None):
             return False
-        if self._becomes(instance, row) == self._was:
+        becomes = self._becomes(instance, row)
+        if becomes == self._was:
             return True
         try:
             # It puts some values right, and what is left may be what there was.
-            instance.full_clean()
+            instance.full_clean(
+                validate_unique=any(becomes[name] != self._was[name] for name in self.unique)
+            )
         except ValidationError:
             return False
+        self._is_checked = True
         return self._becomes(instance, row) == self._was
 
     def _becomes(self, instance: Any, row: dict[str, Any]) -> Words:
-        later = {
+        return {**self.words(instance), **self._later(row)}
+
+    def _later(self, row: dict[str, Any]) -> Words:
+        """Of the fields that are saved after the rest."""
+        return {
             name: field.widget.render(field.clean(row))
             for name, field in self.fields.items()
             if isinstance(field.widget, Names) and name in row
         }
-        return {**self.words(instance), **later}
+
+    def validate_instance(self, instance: Any, *args: Any, **kwargs: Any) -> None:
+        if not self._is_checked:
+            super().validate_instance(instance, *args, **kwargs)
 
     def before_save_instance(self, instance: Any, row: Any, **kwargs: Any) -> None:
         self._sign(instance, **kwargs)
+        later = self._later(row)
+        self._is_whole = all(value == self._was[name] for name, value in later.items())
+
+    def do_instance_save(self, instance: Any, is_create: bool) -> None:
+        if self._is_whole:
+            self._entries.save(instance)
+        else:
+            # Each step of a change of groups is an entry of its own.
+            super().do_instance_save(instance, is_create)
 
     def _sign(self, instance: Any, note: str = "", **kwargs: Any) -> None:
         """Who and why, for the history."""
         reason = f"imported from {kwargs.get('file_name') or 'a file'}{note}"
-        kept = self._meta.model.history.model._meta.get_field("history_change_reason").max_length
-        instance._change_reason = reason if not kept else reason[:kept]
+        instance._change_reason = reason[:REASON_CHARS]
         if kwargs.get("user") is not None:
             instance._history_user = kwargs["user"]
 
@@ -226,6 +258,7 @@ class PublishedResource(ModelResource):  # type: ignore[misc]
         self._row_of[row_result.instance.pk] = kwargs["row_number"]
         if row_result.import_type == RowResult.IMPORT_TYPE_SKIP:
             return
+        models.prefetch_related_objects([row_result.instance], *self.RELATED)
         new = row_result.import_type == RowResult.IMPORT_TYPE_NEW
         kind = Kind.NEW if new else Kind.CHANGED
         row_result.change = self._change(kind, row_result.instance, self._was, kwargs["row_number"])
@@ -251,10 +284,11 @@ class PublishedResource(ModelResource):  # type: ignore[misc]
         if objections is not None:
             result.told.objections = tuple(objections(result))
         agreed = kwargs.get("told")
-        if agreed is None:
-            return
-        if agreed != result.told.told or (result.told.objections and not kwargs.get("despite")):
+        is_agreed = agreed in (None, result.told.told)
+        unheard = agreed is not None and result.told.objections and not kwargs.get("despite")
+        if not is_agreed or unheard:
             raise Asked
+        self._entries.write()
 
     def _prune(self, **kwargs: Any) -> list[tuple[Change, Any]]:
         raise NotImplementedError
@@ -296,12 +330,35 @@ class LimitResource(PublishedResource):
     def sort_key(self, instance: RateLimit) -> Any:
         return instance.name
 
-    def find(self, row: dict[str, Any]) -> RateLimit | None:
+    def before_import(self, dataset: tablib.Dataset, **kwargs: Any) -> None:
+        self._stored: dict[str, RateLimit] = {}
+        self._quotas: dict[int | None, list[Override]] = {}
+        super().before_import(dataset, **kwargs)
+        names = [name for row in dataset.dict if (name := self._name_in(row)) is not None]
+        for first in range(0, len(names), AT_ONCE):
+            found = RateLimit.objects.filter(name__in=names[first : first + AT_ONCE])
+            self._stored |= {limit.name: limit for limit in found.prefetch_related(*self.RELATED)}
+        for override in Override.objects.filter(action=Override.Action.QUOTA):
+            self._quotas.setdefault(override.limit_id, []).append(override)
+
+    def _name_in(self, row: Mapping[str, Any]) -> str | None:
         try:
-            name = self.fields["name"].clean({"name": row.get("name")})
+            return str(self.fields["name"].clean({"name": row.get("name")}))
         except ValueError:
             return None  # It is said when the row is read.
-        return RateLimit.objects.filter(name=name).first()
+
+    def find(self, row: dict[str, Any]) -> RateLimit | None:
+        name = self._name_in(row)
+        if name in self._stored:
+            # Another row of the same name finds it as it is then.
+            return self._stored.pop(name)
+        return None if name is None else RateLimit.objects.filter(name=name).first()
+
+    def after_init_instance(self, instance: RateLimit, new: bool, row: Any, **kwargs: Any) -> None:
+        own = self._quotas.get(instance.pk, []) if instance.pk else []
+        every = self._quotas.get(None, [])
+        instance.quota_overrides = sorted([*every, *own], key=lambda override: override.pk)
+        super().after_init_instance(instance, new, row, **kwargs)
 
     def import_instance(self, instance: RateLimit, row: dict[str, Any], **kwargs: Any) -> None:
         super().import_instance(instance, row, **kwargs)
@@ -320,11 +377,12 @@ class LimitResource(PublishedResource):
 
     def _prune(self, **kwargs: Any) -> list[tuple[Change, Any]]:
         done = []
-        for limit in RateLimit.objects.filter(mode__in=IN_FORCE).exclude(pk__in=self._row_of):
+        left = RateLimit.objects.filter(mode__in=IN_FORCE).exclude(pk__in=self._row_of)
+        for limit in left.prefetch_related(*self.RELATED):
             was = self.words(limit)
             limit.mode = RateLimit.Mode.OFF
             self._sign(limit, ": not in it", **kwargs)
-            limit.save()
+            self._entries.save(limit)
             done.append((self._change(Kind.OFF, limit, was), limit))
         return done
 

@@ -201,17 +201,27 @@ def _name_of(model: Any) -> str:
 
 
 class Name(Widget):  # type: ignore[misc]
-    """A row of another table, by its name; none is null, or an empty cell."""
+    """A row of another table, by its name; none is null, or an empty cell.
+
+    Each name is looked up once until ``forget``: many rows name the same.
+    """
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
+        self._known: dict[str, Any] = {}
+
+    def forget(self) -> None:
+        self._known.clear()
 
     def clean(self, value: Any, row: Any = None, **kwargs: Any) -> Any:
         name = Text().clean(value)
         if name == "":
             return None
-        found = self.model._default_manager.filter(**{_name_of(self.model): name}).first()
+        if name not in self._known:
+            found = self.model._default_manager.filter(**{_name_of(self.model): name})
+            self._known[name] = found.first()
+        found = self._known[name]
         if found is None:
             what = self.model._meta.verbose_name
             raise ValueError(f"No {what} is called {shown(name)}: make it first, or mend the name.")
@@ -224,12 +234,18 @@ class Name(Widget):  # type: ignore[misc]
 class Names(ManyToManyWidget):  # type: ignore[misc]
     """Rows of another table by their names, which may hold commas: in a text, one per line."""
 
+    def __init__(self, model: Any) -> None:
+        super().__init__(model)
+        self._name = Name(model)
+
+    def forget(self) -> None:
+        self._name.forget()
+
     def clean(self, value: Any, row: Any = None, **kwargs: Any) -> list[Any]:
         if value is None or value == "":
             return []
         names = value if isinstance(value, list) else Text().clean(value).splitlines()
-        name = Name(self.model)
-        found = [name.clean(part) for part in names if part != ""]
+        found = [self._name.clean(part) for part in names if part != ""]
         return list({row.pk: row for row in found}.values())
 
     def render(self, value: Any, obj: Any = None, **kwargs: Any) -> list[str]:

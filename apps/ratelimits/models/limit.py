@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import Decimal
 
 from django.core.exceptions import ValidationError
@@ -239,6 +240,10 @@ class RateLimit(PublishedModel):
 
     history = records(m2m_fields=["groups"])
 
+    quota_overrides: Iterable[Override] | None = None
+    """Overrides with a quota that are about this limit, where somebody who checks many limits has
+    read them; None: each check does."""
+
     class Meta:
         ordering = ["name"]
         permissions = [
@@ -372,8 +377,11 @@ class RateLimit(PublishedModel):
 
     def _check_overrides(self, rate: rules.Rate) -> None:
         """Raises PolicyError where the rate would make an override's quota impossible."""
-        overrides = Override.objects.filter(action=Override.Action.QUOTA)
-        for override in overrides.filter(Q(limit=None) | Q(limit=self.pk)):
+        overrides = self.quota_overrides
+        if overrides is None:
+            about = Q(limit=None) | Q(limit=self.pk)
+            overrides = Override.objects.filter(about, action=Override.Action.QUOTA)
+        for override in overrides:
             try:
                 rules.with_quota(rate, override.quota or 0)
             except PolicyError as error:

@@ -83,6 +83,8 @@ class RulesetVersion(models.Model):
     def hold(cls) -> None:
         """One transaction edits at a time, from here to its end: the others wait here, and hold
         nothing yet."""
+        if _held.get() is not None:
+            return  # ``one_edit`` has it, for all that is saved within.
         with transaction.atomic(savepoint=False):
             cls.objects.select_for_update().get_or_create(pk=cls.ROW)
 

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from django.contrib.auth.models import Group, User
 from django.core.exceptions import ValidationError
-from django.db import models, transaction
+from django.db import connection, models, transaction
+from django.test.utils import CaptureQueriesContext
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
@@ -404,3 +405,20 @@ def test_line_breaks_of_unicode_stay_what_they_are(known, text):
     Override.objects.create(limit=limit(), network="10.0.0.0/8", action="unlimited", reason=text)
     again = read(known, dump(known, OverrideResource()))
     assert (again.told.changes, again.told.refused) == ([], [])
+
+
+@pytest.mark.django_db
+def test_a_row_more_is_a_handful_of_queries_more():
+    """Twenty-three of each row were ten seconds of a thousand limits."""
+    group = Group.objects.create(name="partners")
+    for number in range(40):
+        limit(f"limit-{number}").groups.add(group)
+    rows = [
+        {"name": one.name, "quota": one.quota + 1, "groups": ["partners"]}
+        for one in RateLimit.objects.all()
+    ]
+    with CaptureQueriesContext(connection) as few:
+        assert len(load(rows[:20]).told.changes) == 20
+    with CaptureQueriesContext(connection) as many:
+        assert len(load([{**row, "quota": row["quota"] + 1} for row in rows]).told.changes) == 40
+    assert (len(many) - len(few)) / 20 <= 6
