@@ -7,7 +7,7 @@ imported then, whichever server answers, and nothing is left behind where nobody
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from django import forms
 from django.apps import apps
@@ -274,7 +274,7 @@ class Exchanges(ImportExportMixin):  # type: ignore[misc]
         kind = get_content_type_for_model(self.model)
         LogEntry.objects.bulk_create(
             LogEntry(
-                user_id=request.user.pk,
+                user_id=cast(int, request.user.pk),
                 content_type=kind,
                 object_id=row.pk,
                 object_repr=str(row)[:200],
