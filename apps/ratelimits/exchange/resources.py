@@ -221,15 +221,12 @@ class PublishedResource(ModelResource):  # type: ignore[misc]
         return self._becomes(instance, row) == self._was
 
     def _becomes(self, instance: Any, row: dict[str, Any]) -> Words:
-        return {**self.words(instance), **self._later(row)}
-
-    def _later(self, row: dict[str, Any]) -> Words:
-        """Of the fields that are saved after the rest."""
-        return {
+        later = {
             name: field.widget.render(field.clean(row))
             for name, field in self.fields.items()
             if isinstance(field.widget, Names) and name in row
         }
+        return {**self.words(instance), **later}
 
     def validate_instance(self, instance: Any, *args: Any, **kwargs: Any) -> None:
         if not self._is_checked:
@@ -237,15 +234,9 @@ class PublishedResource(ModelResource):  # type: ignore[misc]
 
     def before_save_instance(self, instance: Any, row: Any, **kwargs: Any) -> None:
         self._sign(instance, **kwargs)
-        later = self._later(row)
-        self._is_whole = all(value == self._was[name] for name, value in later.items())
 
     def do_instance_save(self, instance: Any, is_create: bool) -> None:
-        if self._is_whole:
-            self._entries.save(instance)
-        else:
-            # Each step of a change of groups is an entry of its own.
-            super().do_instance_save(instance, is_create)
+        self._entries.save(instance)
 
     def _sign(self, instance: Any, note: str = "", **kwargs: Any) -> None:
         """Who and why, for the history."""
@@ -284,10 +275,10 @@ class PublishedResource(ModelResource):  # type: ignore[misc]
         if objections is not None:
             result.told.objections = tuple(objections(result))
         agreed = kwargs.get("told")
-        is_agreed = agreed in (None, result.told.told)
-        unheard = agreed is not None and result.told.objections and not kwargs.get("despite")
-        if not is_agreed or unheard:
-            raise Asked
+        if agreed is not None:
+            unheard = result.told.objections and not kwargs.get("despite")
+            if unheard or agreed != result.told.told:
+                raise Asked
         self._entries.write()
 
     def _prune(self, **kwargs: Any) -> list[tuple[Change, Any]]:

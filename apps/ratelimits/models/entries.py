@@ -27,37 +27,33 @@ def records(**options: Any) -> Any:
 def in_last_entry(limit: RateLimit) -> Iterator[None]:
     """What is done to the groups within belongs to the entry that the save before it made; by
     itself each step of it would be an entry of its own."""
-    with _without_entry(limit):
-        yield
-    keep_groups(limit.history.all()[:1])
-
-
-@contextmanager
-def _without_entry(row: Any) -> Iterator[None]:
-    row.skip_history_when_saving = True
+    limit.skip_history_when_saving = True  # type: ignore[attr-defined]
     try:
         yield
     finally:
-        del row.skip_history_when_saving
+        del limit.skip_history_when_saving  # type: ignore[attr-defined]
+    keep_groups(limit.history.all()[:1])
 
 
 class EntriesAtOnce:
-    """For many rows of one model in one transaction: each has the entry that its save would make,
-    and all of them are written together, when ``write`` is called."""
+    """For many rows of one model in one transaction: each has one entry, with its groups as they
+    are when ``write`` is called, which writes all of them together."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
         self._saved: dict[bool, list[Any]] = {True: [], False: []}
 
     def save(self, row: Any) -> None:
-        """Not for one whose groups are edited after it: its entry has those of the end."""
         new = row._state.adding
-        with _without_entry(row):
-            row.save(force_insert=new)
+        # Until it is written: also while its groups are edited.
+        row.skip_history_when_saving = True
+        row.save(force_insert=new)
         self._saved[new].append(row)
 
     def write(self) -> None:
         for new, rows in self._saved.items():
+            for row in rows:
+                del row.skip_history_when_saving
             for first in range(0, len(rows), AT_ONCE):
                 saved = rows[first : first + AT_ONCE]
                 entries = self._model.history.bulk_history_create(saved, update=not new)

@@ -422,3 +422,22 @@ def test_a_row_more_is_a_handful_of_queries_more():
     with CaptureQueriesContext(connection) as many:
         assert len(load([{**row, "quota": row["quota"] + 1} for row in rows]).told.changes) == 40
     assert (len(many) - len(few)) / 20 <= 6
+
+
+@pytest.mark.django_db
+def test_a_row_is_one_entry_of_the_history_with_its_groups():
+    for name in ("beta", "partners"):
+        Group.objects.create(name=name)
+    limit("old").groups.add(Group.objects.get(name="beta"))
+    before = RateLimit.history.count()
+    load(
+        [
+            {"name": "old", "quota": 7, "groups": ["partners"]},
+            {"name": "new", "quota": 5, "groups": ["beta", "partners"]},
+        ]
+    )
+    assert RateLimit.history.count() == before + 2
+    for name, kind, groups in (("old", "~", ["partners"]), ("new", "+", ["beta", "partners"])):
+        entry = RateLimit.objects.get(name=name).history.first()
+        assert entry.history_type == kind
+        assert sorted(kept.group.name for kept in entry.groups.all()) == groups
