@@ -29,7 +29,8 @@ from import_export.tmp_storages import BaseStorage
 from .. import rights
 from ..exchange.changes import Change, Changes, Kind
 from ..exchange.formats import FORMATS, Rows, Unreadable, format_of
-from ..exchange.resources import Imported, LimitResource, OverrideResource
+from ..exchange.importing import Imported
+from ..exchange.resources import LimitResource, OverrideResource
 from ..models import Override
 from .base import CheckboxInput
 from .lockout import LockOut

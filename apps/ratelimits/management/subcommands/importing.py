@@ -15,7 +15,7 @@ from .exporting import MISSING
 
 if TYPE_CHECKING:
     from ...exchange.changes import Changes
-    from ...exchange.resources import Imported
+    from ...exchange.importing import Imported
 
 HELP = "limits from a file: all of it or none, in every process within a second"
 EXAMPLES = """examples:
