@@ -3,7 +3,8 @@
 =================  ==================================================================
 ``widgets.py``     a field's value as the word, number or list that stands in the file
 ``formats.py``     JSON, YAML and CSV: text -> rows -> text, the same bytes each time
-``resources.py``   rows -> limits and overrides, checked as the admin's form checks them
+``importing.py``   rows of a file: all of them or none, checked as the admin's form checks them
+``resources.py``   which rows: limits and overrides, and how each is found
 ``changes.py``     what an import does, field by field, in words and for programs
 =================  ==================================================================
 

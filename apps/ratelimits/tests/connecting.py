@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import pytest
@@ -144,6 +144,20 @@ def in_a_fork(work: Callable[[], object]) -> multiprocessing.process.BaseProcess
     child = multiprocessing.get_context("fork").Process(target=lambda: os._exit(not work()))
     child.start()
     return child
+
+
+@contextlib.contextmanager
+def one_waits(
+    made: Connections, observer: redis.Redis
+) -> Iterator[tuple[Future[object], Future[object]]]:
+    """``made`` has one connection, on which a thread waits for the list ``go``; another thread
+    waits for the connection, to send PING."""
+    with ThreadPoolExecutor(2) as pool:
+        busy = pool.submit(made.ask, command("BLPOP", "go", 0))
+        eventually(lambda: blocked(observer) == 1)
+        one_more = pool.submit(made.ask, PING)
+        eventually(lambda: made._waiting)
+        yield busy, one_more
 
 
 forks = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -60,6 +60,22 @@ def asked(limiter: RateLimiter) -> int:
     """How many scripts the server has run."""
     stats = limiter.client.info("commandstats")
     return sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("evalsha", "eval"))
+
+
+def meanwhile(
+    monkeypatch: pytest.MonkeyPatch, limiter: RateLimiter, work: Callable[[], Any]
+) -> None:
+    """Another thread's ``work``, once: while the next reply travels."""
+    ask, done = limiter.redis.connections.ask, []
+
+    def slow(command: bytes, *more: Any) -> Any:
+        reply = ask(command, *more)
+        if not done:
+            done.append(command)
+            work()
+        return reply
+
+    monkeypatch.setattr(limiter.redis.connections, "ask", slow)
 
 
 def rule(

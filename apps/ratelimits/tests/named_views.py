@@ -21,6 +21,8 @@ from apps.ratelimits.models import RateLimit
 from apps.ratelimits.testing import no_rate_limits  # noqa: F401  (a fixture)
 from apps.ratelimits.use import rate_limit
 
+from .making import maker
+
 SEEN: list[int] = []
 
 
@@ -201,15 +203,7 @@ ASYNC = ("aplain", "on-async-class", "async-decorated", "async-method-decorated"
 
 @pytest.fixture
 def limit(engine: Engine) -> Callable[..., RateLimit]:
-    def make(**changes: Any) -> RateLimit:
-        values: dict[str, Any] = {"name": "named", "quota": 3, "path_kind": "named", **changes}
-        made = RateLimit(**{"algorithm": "fixed_window", "window_unit": 3600, **values})
-        made.full_clean()
-        made.save()
-        engine.refresh()
-        return made
-
-    return make
+    return maker(engine, name="named", quota=3, path_kind="named")
 
 
 def statuses(client: Client, url: str, count: int = 5, **extra: Any) -> list[int]:

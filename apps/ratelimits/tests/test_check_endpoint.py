@@ -11,20 +11,14 @@ from django.test import AsyncClient, Client
 
 from apps.ratelimits.models import RateLimit
 
+from .making import maker
+
 TOKEN = "check-token-0123456789-0123456789-abcdef"
 
 
 @pytest.fixture
 def limit(engine):
-    def make(**changes) -> RateLimit:
-        values = {"name": "paid", "quota": 2, "path_kind": "prefix", "path": "/paid/", **changes}
-        made = RateLimit(**{"algorithm": "fixed_window", "window_unit": 3600, **values})
-        made.full_clean()
-        made.save()
-        engine.refresh()
-        return made
-
-    return make
+    return maker(engine, name="paid", quota=2, path_kind="prefix", path="/paid/")
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ from .connecting import (
     limiter,
     make,
     observer,
+    one_waits,
     opened,
     said,
     server,
@@ -77,11 +78,7 @@ def test_there_are_never_more_than_the_bound_and_each_gets_its_own_reply(make, o
 
 def test_one_more_than_the_bound_waits_until_one_comes_free(make, observer, opened):
     made = make(1)
-    with ThreadPoolExecutor(2) as pool:
-        busy = pool.submit(made.ask, command("BLPOP", "go", 0))
-        eventually(lambda: blocked(observer) == 1)
-        one_more = pool.submit(made.ask, PING)
-        eventually(lambda: made._waiting)
+    with one_waits(made, observer) as (busy, one_more):
         observer.rpush("go", "now")
         assert busy.result(5) == [b"go", b"now"]
         assert one_more.result(5) == b"PONG"
@@ -90,11 +87,7 @@ def test_one_more_than_the_bound_waits_until_one_comes_free(make, observer, open
 
 def test_who_waits_is_told_when_the_one_in_use_is_lost(make, observer):
     made = make(1)
-    with ThreadPoolExecutor(2) as pool:
-        busy = pool.submit(made.ask, command("BLPOP", "go", 0))
-        eventually(lambda: blocked(observer) == 1)
-        one_more = pool.submit(made.ask, PING)
-        eventually(lambda: made._waiting)
+    with one_waits(made, observer) as (busy, one_more):
         observer.client_kill_filter(_type="normal", skipme=True)
         with pytest.raises(redis.ConnectionError):
             busy.result(5)

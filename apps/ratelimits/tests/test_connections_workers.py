@@ -6,25 +6,21 @@ import asyncio
 import json
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
 
 from apps.ratelimits.storage.limiter import Target
-from apps.ratelimits.storage.packing import command
 
 from .connecting import (
-    PING,
-    blocked,
-    eventually,
     forks,
     in_a_fork,
     keep,
     limiter,
     make,
     observer,
+    one_waits,
     opened,
     server,
     talk,
@@ -52,11 +48,7 @@ def test_a_forked_child_opens_its_own_and_no_reply_is_mixed_up(make, opened):
 @forks
 def test_a_child_may_use_the_bound_anew_whatever_its_parents_threads_do(make, observer):
     made = make(1)
-    with ThreadPoolExecutor(2) as pool:
-        busy = pool.submit(made.ask, command("BLPOP", "go", 0))
-        eventually(lambda: blocked(observer) == 1)
-        one_more = pool.submit(made.ask, PING)
-        eventually(lambda: made._waiting)
+    with one_waits(made, observer) as (busy, one_more):
         # As when another thread is just at it.
         with made._changed:
             child = in_a_fork(partial(talk, made, "child"))

@@ -19,8 +19,9 @@ from rest_framework.viewsets import ViewSet
 from apps.ratelimits import used_in_code
 from apps.ratelimits.drf import RateLimitThrottle
 from apps.ratelimits.engine import get_engine
-from apps.ratelimits.models import RateLimit
 from apps.ratelimits.use import rate_limit
+
+from .making import maker
 
 
 class ByHeader(BaseAuthentication):
@@ -152,15 +153,7 @@ pytestmark = pytest.mark.urls(__name__)
 
 @pytest.fixture
 def limit(engine):
-    def make(**changes) -> RateLimit:
-        values = {"name": "named", "quota": 3, "path_kind": "named", **changes}
-        made = RateLimit(**{"algorithm": "fixed_window", "window_unit": 3600, **values})
-        made.full_clean()
-        made.save()
-        engine.refresh()
-        return made
-
-    return make
+    return maker(engine, name="named", quota=3, path_kind="named")
 
 
 def statuses(client, url, count=4, **extra) -> list[int]:

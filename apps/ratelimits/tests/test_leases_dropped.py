@@ -10,7 +10,7 @@ from apps.ratelimits.storage.limiter import Target
 
 from .elsewhere import Elsewhere, check, digests, make
 from .leasing import held, leased, take_block
-from .limiters import A, B, asked, limiter
+from .limiters import A, B, asked, limiter, meanwhile
 
 __all__ = ["limiter"]
 
@@ -31,18 +31,10 @@ def test_a_block_that_was_on_its_way_during_a_reset_is_not_kept(limiter, monkeyp
     take_block(limiter, targets)
     while held(limiter):
         limiter.check(targets)
-    ask, others = limiter.redis.connections.ask, []
-
-    def slow(command, *more):
-        reply = ask(command, *more)
-        if not others:
-            others.append(command)
-            limiter.reset([A])  # Another thread's, while the block travels.
-        return reply
-
-    monkeypatch.setattr(limiter.redis.connections, "ask", slow)
+    resets = []
+    meanwhile(monkeypatch, limiter, lambda: resets.append(limiter.reset([A])))
     assert limiter.check(targets).allowed
-    assert others
+    assert resets
     assert held(limiter) == 0
 
 

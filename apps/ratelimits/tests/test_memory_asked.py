@@ -10,7 +10,7 @@ import pytest
 from apps.ratelimits.policy.rules import Algorithm, Counts, Mode
 from apps.ratelimits.storage.limiter import Target
 
-from .limiters import REMEMBERED, A, B, asked, limiter, make_limiter, rule, url_of
+from .limiters import REMEMBERED, A, B, asked, limiter, make_limiter, meanwhile, rule, url_of
 
 __all__ = ["limiter"]
 
@@ -143,16 +143,8 @@ def test_a_reset_in_this_process_is_in_force_at_once(limiter):
 def test_an_answer_that_was_on_its_way_during_a_reset_is_not_kept(limiter, monkeypatch):
     targets = [Target(rule(quota=1), A)]
     limiter.check(targets)
-    ask, others = limiter.redis.connections.ask, []
-
-    def slow(command, *more):
-        reply = ask(command, *more)
-        if not others:
-            others.append(command)
-            limiter.reset([A])  # Another thread's, while the denial travels.
-        return reply
-
-    monkeypatch.setattr(limiter.redis.connections, "ask", slow)
+    resets = []
+    meanwhile(monkeypatch, limiter, lambda: resets.append(limiter.reset([A])))
     assert not limiter.check(targets).allowed
     assert len(limiter.denials) == 0
     assert limiter.check(targets).allowed

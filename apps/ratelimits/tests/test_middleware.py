@@ -16,7 +16,9 @@ from django.urls import path
 
 from apps.ratelimits.engine import get_engine
 from apps.ratelimits.middleware import RateLimitMiddleware
-from apps.ratelimits.models import Override, RateLimit
+from apps.ratelimits.models import Override
+
+from .making import maker
 
 
 def slow_stream(request):
@@ -51,15 +53,7 @@ pytestmark = pytest.mark.urls(__name__)
 
 @pytest.fixture
 def limit(engine):
-    def make(**changes) -> RateLimit:
-        values = {"name": "three", "quota": 3, "path_kind": "prefix", "path": "/api/", **changes}
-        made = RateLimit(**{"algorithm": "fixed_window", "window_unit": 3600, **values})
-        made.full_clean()
-        made.save()
-        engine.refresh()
-        return made
-
-    return make
+    return maker(engine, name="three", quota=3, path_kind="prefix", path="/api/")
 
 
 def statuses(client, count=5, url="/api/test", **extra) -> list[int]:

@@ -23,6 +23,8 @@ from apps.ratelimits.use import (
     rate_limit,
 )
 
+from .making import maker
+
 
 def leaking(request):
     with concurrency("slots", "one"):
@@ -39,15 +41,7 @@ urlpatterns = [path("leaking", leaking), path("aleaking", aleaking)]
 
 @pytest.fixture
 def limit(engine):
-    def make(**changes) -> RateLimit:
-        values = {"name": "named", "quota": 2, "path_kind": "named", **changes}
-        made = RateLimit(**{"algorithm": "fixed_window", "window_unit": 3600, **values})
-        made.full_clean()
-        made.save()
-        engine.refresh()
-        return made
-
-    return make
+    return maker(engine, name="named", quota=2, path_kind="named")
 
 
 def allowed(identity=None, count=3, name="named", **options):
