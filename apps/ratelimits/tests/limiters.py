@@ -65,17 +65,18 @@ def asked(limiter: RateLimiter) -> int:
 def meanwhile(
     monkeypatch: pytest.MonkeyPatch, limiter: RateLimiter, work: Callable[[], Any]
 ) -> None:
-    """Another thread's ``work``, once: while the next reply travels."""
-    ask, done = limiter.redis.connections.ask, []
+    """Another thread's ``work``, once: while the next reply of its one server travels."""
+    connections: Any = limiter.redis.nodes[0].connections
+    ask, done = connections.ask, [False]
 
     def slow(command: bytes, *more: Any) -> Any:
         reply = ask(command, *more)
-        if not done:
-            done.append(command)
+        if not done[0]:
+            done[0] = True
             work()
         return reply
 
-    monkeypatch.setattr(limiter.redis.connections, "ask", slow)
+    monkeypatch.setattr(connections, "ask", slow)
 
 
 def rule(
