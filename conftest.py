@@ -65,20 +65,21 @@ def engine(redis_client: redis.Redis, transactional_db: Any) -> Iterator[Engine]
     forget_engine()
     made = get_engine()
     yield made
-    made.stop()
-    made.limiter.close()
-    forget_engine()
+    end(made)
 
 
 @pytest.fixture(autouse=True)
 def _no_engine_of_a_test_before() -> Iterator[None]:
-    """A test that made an engine takes it and its ruleset along."""
+    """A test that made an engine takes it along."""
     yield
-    left = engine_module._engine
-    if left is None:
-        return
-    left.stop()
+    if engine_module._engine is not None:
+        end(engine_module._engine)
+
+
+def end(engine: Engine) -> None:
+    """With its ruleset: another test's site would enforce it."""
+    engine.stop()
     with contextlib.suppress(redis.RedisError, OSError):
-        left.store._client.delete(left.limiter.keys.ruleset)
-    left.limiter.close()
+        engine.store._client.delete(engine.limiter.keys.ruleset)
+    engine.limiter.close()
     forget_engine()

@@ -70,7 +70,8 @@ def test_in_real_time_it_decides_as_a_limiter_without_memory(each_redis, algorit
     assert remembered > 50
     # Each moment at which one allowed the other did too, but for the trip between them.
     assert len(passed[A]) >= 9 or block_us
-    assert abs(len(passed[A]) - len(passed[B])) <= 3
+    # After a stall one has a new window in the trip between them, and the other not yet.
+    assert abs(len(passed[A]) - len(passed[B])) <= max(3, len(passed[B]) // 4)
     late = [min(abs(one - other) for other in passed[A]) for one in passed[B]]
     assert sorted(late)[len(late) // 2] < 0.008
     with_memory.close()
