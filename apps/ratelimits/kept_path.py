@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from django.conf import settings
 from django.urls import Resolver404, get_resolver, get_urlconf, resolve
 from django.urls.resolvers import RoutePattern
 
@@ -26,7 +27,8 @@ def kept_path(path: str, digests: Digests) -> tuple[str, str, bool]:
         match = resolve(path)
     except Resolver404:
         head = path.split("/")[1] if path.startswith("/") else ""
-        kept = f"/{head}/" if head in _first_segments(get_urlconf()) else "/"
+        segments = _first_segments(get_urlconf() or settings.ROOT_URLCONF)
+        kept = f"/{head}/" if head in segments else "/"
         return f"{kept}~{_digest(digests, path)}", "", False
     route = f"/{match.route}"
     if route == path:
@@ -46,7 +48,7 @@ def _digest(digests: Digests, text: str) -> str:
 
 
 @lru_cache(maxsize=8)
-def _first_segments(urlconf: str | None) -> frozenset[str]:
+def _first_segments(urlconf: str) -> frozenset[str]:
     """Of the site's own patterns, as far as they are plain text."""
     patterns = (one.pattern for one in get_resolver(urlconf).url_patterns)
     routes = (str(one) for one in patterns if isinstance(one, RoutePattern))

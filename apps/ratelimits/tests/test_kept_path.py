@@ -70,3 +70,9 @@ def test_nothing_personal_stays(personal):
 def test_of_an_unknown_path_the_part_that_a_pattern_has_stays():
     assert kept_path("/api/v9/ada", DIGESTS)[0].startswith("/api/~")
     assert kept_path("/wp-login.php", DIGESTS)[0].startswith("/~")
+
+
+def test_a_site_that_came_to_other_patterns_knows_those(settings):
+    assert kept_path("/shop/ada", DIGESTS)[0].startswith("/shop/~")
+    settings.ROOT_URLCONF = "iota.urls"
+    assert kept_path("/shop/ada", DIGESTS)[0].startswith("/~")
