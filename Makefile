@@ -27,7 +27,7 @@ coverage: .venv/.development
 
 # The limiter on the newest Django: as a wheel in fresh sites, and its own tests.
 test-django: .venv/.development
-	$(BIN)/python -m pytest tests/test_own_site.py tests/test_newest_django.py -m newest -p no:randomly $(ARGS)
+	$(BIN)/python -m pytest tests/test_own_site.py tests/test_newest_django.py -n 2 --dist loadfile -m newest -p no:randomly $(ARGS)
 
 test-faults: .venv/.development
 	$(BIN)/python -m pytest tests/faults -m faults -p no:randomly $(ARGS)
